@@ -1,0 +1,50 @@
+# The images. No RUN --mount and no here-documents: the classic builder is enough. `ci/images` builds the targets.
+
+# builder compiles. Its layers go from what changes seldom to what changes often: packages, modules, dependencies, sources.
+FROM golang:1.26-bookworm AS builder
+WORKDIR /src
+
+# How this network reaches Go modules; unset means Go's own defaults.
+ARG GOPROXY
+ARG GOSUMDB
+ARG GONOSUMDB
+ARG GONOPROXY
+ARG GOPRIVATE
+COPY go.mod go.sum ./
+RUN go mod download
+
+# The dependencies and the big parts of the standard library, compiled before the sources come in. The list is by hand;
+# a package that it lacks is compiled with the sources, which costs time and nothing else. The flags are those below.
+ENV CGO_ENABLED=0 GOFLAGS=-trimpath
+RUN go build net/http encoding/json log/slog golang.org/x/sys/unix \
+      github.com/alecthomas/kong github.com/alecthomas/kong-yaml
+
+COPY impl impl
+RUN go build -ldflags='-s -w' -o /out/tureen ./impl/cmd/tureen
+
+# proxy is the transcoding proxy: one binary, and GStreamer's plug-ins for what it transcodes.
+FROM debian:bookworm-slim AS proxy
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+      gstreamer1.0-plugins-base \
+      gstreamer1.0-plugins-good \
+      gstreamer1.0-plugins-bad \
+      gstreamer1.0-plugins-ugly \
+      gstreamer1.0-libav \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
+# By number in USER, so that an orchestrator can see that it isn't root.
+RUN groupadd --gid 10001 tureen \
+ && useradd --uid 10001 --gid tureen --home-dir /var/lib/tureen --create-home --shell /usr/sbin/nologin tureen
+COPY --from=builder /out/tureen /usr/local/bin/tureen
+
+USER 10001:10001
+WORKDIR /var/lib/tureen
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["tureen", "health"]
+ENTRYPOINT ["tureen"]
+
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="tureen" \
+      org.opencontainers.image.description="Live transcoding proxy: media in by HTTP PUT, WebM out to any number of viewers" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.revision="${REVISION}"
