@@ -80,7 +80,7 @@ func startProxy(ctx context.Context, t *testing.T, image string) (testcontainers
 }
 
 // logOnFailure shows what the proxy wrote when the test has failed.
-func logOnFailure(t *testing.T, proxy testcontainers.Container) {
+func logOnFailure(t *testing.T, proxy *testcontainers.DockerContainer) {
 	if !t.Failed() || proxy == nil {
 		return
 	}
