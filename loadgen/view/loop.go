@@ -1,0 +1,372 @@
+package view
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tureen/loadgen/webm"
+)
+
+const (
+	readSize    = 64 << 10
+	maxReads    = 4 // of one viewer in a row, so that one that catches up doesn't hold up the others
+	maxReady    = 256
+	maxPictures = 16       // captured at once by one thread
+	maxPicture  = 16 << 20 // bytes of one
+)
+
+// wakeID marks the event that wakes a loop; viewers are numbered from 0.
+const wakeID = -1
+
+// loop is one thread's share of the viewers. All but add and wake run on its own goroutine.
+type loop struct {
+	pool    *Pool
+	epoll   int
+	eventfd int
+
+	mu    sync.Mutex
+	added []Viewer
+
+	joins    []Viewer
+	conns    []*conn // by place
+	vacant   []int32 // places in conns
+	buf      []byte
+	batch    []Event
+	batched  time.Duration // when the batch's first event was added
+	pictures int           // being captured
+}
+
+// conn is one viewer.
+type conn struct {
+	loop     *loop
+	id       int32
+	place    int32
+	fd       int
+	request  []byte // not yet sent; nil once it is
+	answered bool
+	response response
+	scanner  webm.Scanner
+	picture  []byte // of the key frame that is arriving, when it is captured
+}
+
+func newLoop(p *Pool) (*loop, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("creating epoll: %w", err)
+	}
+	eventfd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		_ = unix.Close(epoll)
+		return nil, fmt.Errorf("creating eventfd: %w", err)
+	}
+	l := &loop{pool: p, epoll: epoll, eventfd: eventfd, buf: make([]byte, readSize)}
+	l.batch = p.fresh()
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeID}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, eventfd, &event); err != nil {
+		l.release()
+		return nil, fmt.Errorf("watching eventfd: %w", err)
+	}
+	return l, nil
+}
+
+func (l *loop) release() {
+	_ = unix.Close(l.epoll)
+	_ = unix.Close(l.eventfd)
+}
+
+func (l *loop) add(viewers []Viewer) {
+	l.mu.Lock()
+	l.added = append(l.added, viewers...)
+	l.mu.Unlock()
+	l.wake()
+}
+
+// wake may fail only when the counter is full, and then the loop is about to wake anyway.
+func (l *loop) wake() { _, _ = unix.Write(l.eventfd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
+
+func (l *loop) run() {
+	defer l.release()
+	ready := make([]unix.EpollEvent, maxReady)
+	for !l.pool.stopping.Load() {
+		n, err := unix.EpollWait(l.epoll, ready, l.timeout())
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			l.endAll(Broken, fmt.Errorf("waiting for sockets: %w", err))
+			break
+		}
+		for i := range max(n, 0) {
+			l.handle(&ready[i])
+		}
+		l.join()
+		l.flush(false)
+	}
+	l.endAll(Stopped, nil)
+	l.flush(true)
+}
+
+// timeout returns how long to wait in ms: until the next viewer joins or the batch is old enough.
+func (l *loop) timeout() int {
+	wait := time.Second
+	if len(l.batch) > 0 {
+		wait = batchAge
+	}
+	if len(l.joins) > 0 {
+		wait = min(wait, l.joins[0].Join-l.pool.since())
+	}
+	return int(max(wait+time.Millisecond-1, 0) / time.Millisecond)
+}
+
+func (l *loop) handle(event *unix.EpollEvent) {
+	if event.Fd == wakeID {
+		var counter [8]byte
+		_, _ = unix.Read(l.eventfd, counter[:])
+		l.mu.Lock()
+		l.joins = append(l.joins, l.added...)
+		l.added = nil
+		l.mu.Unlock()
+		return
+	}
+	c := l.conns[event.Fd]
+	if c == nil {
+		return // ended earlier in this round
+	}
+	if c.request != nil {
+		c.connected()
+		return
+	}
+	c.read()
+}
+
+// join begins the connections that are due.
+func (l *loop) join() {
+	for len(l.joins) > 0 && l.joins[0].Join <= l.pool.since() {
+		l.connect(l.joins[0])
+		l.joins = l.joins[1:]
+	}
+}
+
+func (l *loop) connect(v Viewer) {
+	c := &conn{loop: l, id: v.ID, fd: -1, place: l.vacancy()}
+	l.conns[c.place] = c
+	c.request = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tureen-loadgen\r\nAccept: */*\r\n\r\n", v.Path, v.Host)
+	c.scanner.Picture = c.capture
+	fd, err := dial(v.Address)
+	if err != nil {
+		c.end(Unreached, err)
+		return
+	}
+	c.fd = fd
+	event := unix.EpollEvent{Events: unix.EPOLLOUT, Fd: c.place}
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+		c.end(Unreached, fmt.Errorf("watching a socket: %w", err))
+	}
+}
+
+func (l *loop) vacancy() int32 {
+	if n := len(l.vacant); n > 0 {
+		place := l.vacant[n-1]
+		l.vacant = l.vacant[:n-1]
+		return place
+	}
+	l.conns = append(l.conns, nil)
+	return int32(len(l.conns) - 1)
+}
+
+func (l *loop) endAll(reason Reason, err error) {
+	for _, c := range l.conns {
+		if c != nil {
+			c.end(reason, err)
+		}
+	}
+}
+
+func (l *loop) report(e Event) {
+	if len(l.batch) == 0 {
+		l.batched = e.At
+	}
+	l.batch = append(l.batch, e)
+	if len(l.batch) == cap(l.batch) {
+		l.flush(true)
+	}
+}
+
+// flush hands on the batch, if it is old enough or must go.
+func (l *loop) flush(now bool) {
+	if len(l.batch) == 0 || !now && l.pool.since()-l.batched < batchAge {
+		return
+	}
+	l.pool.batches <- l.batch
+	l.batch = l.pool.fresh()
+}
+
+// connected sends the request on a connection that stands or has failed.
+func (c *conn) connected() {
+	code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && code != 0 {
+		err = unix.Errno(code)
+	}
+	if err != nil {
+		c.end(Unreached, fmt.Errorf("connecting: %w", err))
+		return
+	}
+	at := c.loop.pool.since()
+	n, err := unix.Write(c.fd, c.request)
+	if errors.Is(err, unix.EAGAIN) {
+		return
+	}
+	if err != nil {
+		c.end(Unreached, fmt.Errorf("sending the request: %w", err))
+		return
+	}
+	if c.request = c.request[n:]; len(c.request) > 0 {
+		return
+	}
+	c.request = nil
+	c.loop.report(Event{Type: Connected, Viewer: c.id, At: at})
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: c.place}
+	if err := unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_MOD, c.fd, &event); err != nil {
+		c.end(Unreached, fmt.Errorf("watching a socket: %w", err))
+	}
+}
+
+// read takes what has arrived.
+func (c *conn) read() {
+	buf := c.loop.buf
+	for range maxReads {
+		n, err := unix.Read(c.fd, buf)
+		at := c.loop.pool.since()
+		switch {
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			return
+		case err != nil:
+			c.cutOff(err)
+			return
+		case n == 0:
+			c.cutOff(io.ErrUnexpectedEOF)
+			return
+		}
+		c.loop.pool.bytes.Add(int64(n))
+		if !c.take(buf[:n], at) || n < len(buf) {
+			return
+		}
+	}
+}
+
+// cutOff ends a viewer whose connection has ended.
+func (c *conn) cutOff(err error) {
+	switch {
+	case !c.answered:
+		c.end(Unreached, fmt.Errorf("awaiting the response: %w", err))
+	case c.response.clean() && errors.Is(err, io.ErrUnexpectedEOF):
+		c.end(Finished, nil)
+	default:
+		c.end(Broken, fmt.Errorf("reading the body: %w", err))
+	}
+}
+
+// take feeds bytes that were read at a moment to the response and the scanner; false when the viewer has ended.
+func (c *conn) take(p []byte, at time.Duration) bool {
+	for len(p) > 0 {
+		piece, rest, err := c.response.next(p)
+		if err != nil {
+			c.end(Unreadable, err)
+			return false
+		}
+		if p = rest; c.response.status != 0 && !c.answer(at) {
+			return false
+		}
+		if !c.scan(piece, at) {
+			return false
+		}
+		if c.response.state == ended {
+			c.end(Finished, nil)
+			return false
+		}
+	}
+	return true
+}
+
+// answer reports the response's head once; false when it is a refusal.
+func (c *conn) answer(at time.Duration) bool {
+	if c.answered {
+		return true
+	}
+	c.answered = true
+	c.loop.report(Event{Type: Answered, Viewer: c.id, At: at, Status: int16(c.response.status)})
+	if c.response.status != http.StatusOK {
+		c.end(Refused, fmt.Errorf("status %d", c.response.status))
+		return false
+	}
+	return true
+}
+
+func (c *conn) scan(piece []byte, at time.Duration) bool {
+	for len(piece) > 0 {
+		n, complete, err := c.scanner.Next(piece)
+		if err != nil {
+			c.end(Unreadable, fmt.Errorf("reading WebM: %w", err))
+			return false
+		}
+		if piece = piece[n:]; complete {
+			c.arrived(at)
+		}
+	}
+	return true
+}
+
+func (c *conn) arrived(at time.Duration) {
+	f := &c.scanner.Frame
+	event := Event{
+		Type: Arrived, Viewer: c.id, At: at, Timestamp: f.Timestamp, Hash: f.Hash, Size: int32(f.Size), Kind: f.Kind, Key: f.Key,
+	}
+	if c.picture != nil && f.Kind == webm.Video {
+		event.Detail = &Detail{Picture: c.picture}
+		c.dropPicture()
+	}
+	c.loop.report(event)
+}
+
+// capture gathers a key frame's payload. Viewers receive the same pictures at about the same time, so that the few that
+// begin first are enough.
+func (c *conn) capture(piece []byte, first bool) {
+	if first {
+		c.dropPicture()
+		if !c.loop.pool.capture.Load() || c.loop.pictures >= maxPictures {
+			return
+		}
+		c.loop.pictures++
+		c.picture = make([]byte, 0, len(piece))
+	}
+	if c.picture == nil {
+		return
+	}
+	if c.picture = append(c.picture, piece...); len(c.picture) > maxPicture {
+		c.dropPicture()
+	}
+}
+
+func (c *conn) dropPicture() {
+	if c.picture != nil {
+		c.loop.pictures--
+		c.picture = nil
+	}
+}
+
+func (c *conn) end(reason Reason, err error) {
+	if c.fd >= 0 {
+		_ = unix.Close(c.fd) // which takes it out of epoll too
+	}
+	c.dropPicture()
+	c.loop.conns[c.place] = nil
+	c.loop.vacant = append(c.loop.vacant, c.place)
+	event := Event{Type: Ended, Viewer: c.id, At: c.loop.pool.since(), Reason: reason}
+	if err != nil {
+		event.Detail = &Detail{Err: err}
+	}
+	c.loop.report(event)
+}
