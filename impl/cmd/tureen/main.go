@@ -1,0 +1,42 @@
+// Command tureen is a live transcoding proxy: publishers PUT media, any number
+// of viewers GET it as WebM.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/alecthomas/kong"
+	kongyaml "github.com/alecthomas/kong-yaml"
+)
+
+const description = `A live proxy: publishers send media by HTTP PUT or POST, any number of viewers get it as WebM by GET.
+
+  tureen --listen :8000
+  ffmpeg -re -i clip.mkv -c:v libvpx -c:a libvorbis -f webm -method PUT http://localhost:8000/stream/demo
+  ffplay http://localhost:8000/stream/demo
+
+Every flag can also be set in the environment, --listen as TUREEN_LISTEN, or in a YAML file named by --config.`
+
+// program is the command line.
+type program struct {
+	Config kong.ConfigFlag `help:"Read flags from a YAML file; the command line and the environment win." placeholder:"FILE"`
+
+	Serve  serve  `cmd:"" default:"withargs" help:"Run the proxy (the default command)."`
+	Health health `cmd:"" help:"Ask a running proxy whether it answers; exits 0 when it does. For container engines."`
+}
+
+func main() {
+	var p program
+	ctx := kong.Parse(&p,
+		kong.Name("tureen"),
+		kong.Description(description),
+		kong.UsageOnError(),
+		kong.DefaultEnvars("TUREEN"),
+		kong.Configuration(kongyaml.Loader),
+	)
+	if err := ctx.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "tureen: "+err.Error())
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tureen/impl/server"
+)
+
+// serve runs the proxy.
+type serve struct {
+	Listen  string        `default:":8000" help:"Address and port to serve on." placeholder:"ADDR:PORT"`
+	TLSCert string        `help:"Certificate chain in PEM; with it the port speaks TLS and HTTP/2." placeholder:"FILE" type:"existingfile" and:"tls"`
+	TLSKey  string        `help:"The certificate's key in PEM." placeholder:"FILE" type:"existingfile" and:"tls"`
+	Idle    time.Duration `default:"10s" help:"End a publisher that sends nothing for this long."`
+	Grace   time.Duration `default:"10s" help:"Keep viewers for this long when their publisher breaks off."`
+	Budget  time.Duration `default:"3s" help:"How far a viewer may fall behind before it is moved on to a later key frame."`
+	Drain   time.Duration `default:"5s" help:"How long the end may take after SIGTERM."`
+	Log     string        `default:"info" enum:"debug,info,warn,error" help:"Least severe log lines to write: ${enum}."`
+}
+
+// Validate refuses times that can't work.
+func (c *serve) Validate() error {
+	for name, d := range map[string]time.Duration{"idle": c.Idle, "budget": c.Budget, "drain": c.Drain} {
+		if d <= 0 {
+			return fmt.Errorf("--%s must be more than 0", name)
+		}
+	}
+	if c.Grace < 0 {
+		return errors.New("--grace must not be negative")
+	}
+	return nil
+}
+
+// Run serves until SIGINT or SIGTERM.
+func (c *serve) Run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.level()}))
+	files := raiseFiles()
+	listener, err := c.listen()
+	if err != nil {
+		return err
+	}
+	proxy := server.New(server.Config{Idle: c.Idle, Grace: c.Grace, Budget: c.Budget, Log: log})
+	c.announce(os.Stdout, listener.Addr(), files)
+	return c.serve(ctx, proxy, listener)
+}
+
+func (c *serve) level() (level slog.Level) {
+	if err := level.UnmarshalText([]byte(c.Log)); err != nil {
+		panic(err) // kong let only these names through
+	}
+	return level
+}
+
+func (c *serve) listen() (net.Listener, error) {
+	listener, err := net.Listen("tcp", c.Listen)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s is in use by another program: end it, or choose another with --listen", c.Listen)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("%s may not be used by this user: choose a port from 1024 up with --listen", c.Listen)
+	case err != nil:
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return listener, nil
+}
+
+// serve answers requests until ctx ends, then drains.
+func (c *serve) serve(ctx context.Context, proxy *server.Server, listener net.Listener) error {
+	front := proxy.HTTP()
+	served := make(chan error, 1)
+	go func() {
+		if c.TLSCert != "" {
+			served <- front.ServeTLS(listener, c.TLSCert, c.TLSKey)
+			return
+		}
+		served <- front.Serve(listener)
+	}()
+	select {
+	case err := <-served:
+		listener.Close()
+		return explain(err)
+	case <-ctx.Done():
+	}
+	late, cancel := context.WithTimeout(context.Background(), c.Drain)
+	defer cancel()
+	proxy.Drain()
+	if err := errors.Join(front.Shutdown(late), proxy.Wait(late)); err != nil {
+		front.Close()
+		return fmt.Errorf("not all was sent within the drain time of %v: %w", c.Drain, err)
+	}
+	return nil
+}
+
+func explain(err error) error {
+	var record tls.RecordHeaderError
+	if errors.As(err, &record) || errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return fmt.Errorf("serve: %w", err)
+}
+
+// raiseFiles raises the process's limit of open files to what the system
+// allows, and returns it: each viewer takes one.
+func raiseFiles() uint64 {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return 0
+	}
+	limit.Cur = limit.Max
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // it worked above
+	}
+	return limit.Cur
+}
+
+// fewFiles is where the limit of open files is worth a word.
+const fewFiles = 4096
+
+// announce tells a person where to go, and what will not work.
+func (c *serve) announce(w io.Writer, addr net.Addr, files uint64) {
+	scheme, example := "http", ""
+	if c.TLSCert != "" {
+		scheme = "https"
+	}
+	base := fmt.Sprintf("%s://%s/stream/", scheme, reachable(addr))
+	example = base + "demo"
+	fmt.Fprintf(w, "tureen listens on %s\n", addr)
+	fmt.Fprintf(w, "  publish  curl -T clip.webm %s   (PUT or POST to %s{session id})\n", example, base)
+	fmt.Fprintf(w, "  watch    ffplay %s   (or open it in a browser)\n", example)
+	fmt.Fprintf(w, "  formats  WebM or Matroska with VP8 and Vorbis; this build has no transcoder, other formats get 415\n")
+	if files < fewFiles {
+		fmt.Fprintf(w, "  limits   %d open files allow about as many viewers: raise it with ulimit -Hn\n", files)
+	}
+}
+
+// reachable is an address that this machine's clients can use.
+func reachable(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return addr.String()
+	}
+	return fmt.Sprintf("localhost:%d", tcp.Port)
+}

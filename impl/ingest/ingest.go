@@ -1,0 +1,238 @@
+// Package ingest turns a publisher's body into the frames of a live stream: it
+// recognises the format from the bytes, chooses the tracks, and judges how the
+// body ended. HTTP is left to its caller, the stream's clock to package live.
+package ingest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"tureen/impl/live"
+	"tureen/impl/media"
+	"tureen/impl/webm"
+)
+
+// Errors of Run besides the publisher's own cause of ending.
+var (
+	// ErrEmpty is a body without a byte.
+	ErrEmpty = errors.New("the body is empty")
+	// ErrMalformed is a body that breaks its container's rules.
+	ErrMalformed = errors.New("the body is damaged")
+	// ErrUnsupported is a body that can't be recognised or served.
+	ErrUnsupported = errors.New("the body can't be served")
+	// ErrBroken is a body that did not come to its end; the reader's error is
+	// wrapped beside it.
+	ErrBroken = errors.New("the body broke off")
+)
+
+// Summary is what a publisher is told at the end (ING-10).
+type Summary struct {
+	SessionID  string  `json:"sessionid"`
+	Bytes      int64   `json:"bytes"`       // of the body, transfer coding removed
+	DurationMS int64   `json:"duration_ms"` // from the first frame's start to the last one's end
+	Truncated  bool    `json:"truncated"`   // the body ended in the middle of a frame
+	Tracks     []Track `json:"tracks"`
+}
+
+// Track tells what becomes of a publisher's track (FMT-5).
+type Track struct {
+	Kind        media.Kind `json:"kind"`
+	InputCodec  string     `json:"input_codec"`
+	OutputCodec string     `json:"output_codec"`
+	Mode        string     `json:"mode"`
+	Reason      string     `json:"reason"`
+}
+
+// Run feeds the body to the publisher until it ends, and returns once every
+// frame was handed on. When it returns early, for the publisher was ended or
+// the body is at fault, the caller must make body.Read return; Run's reader
+// ends with that, and closes the channel returned.
+func Run(body io.Reader, p *live.Publisher) (Summary, <-chan struct{}, error) {
+	r := &reading{source: &source{Reader: body}, items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p}
+	go r.run()
+	if cause := p.Run(r.items); cause != nil {
+		return Summary{SessionID: p.ID()}, r.done, cause
+	}
+	<-r.done
+	summary := Summary{
+		SessionID:  p.ID(),
+		Bytes:      r.source.bytes,
+		DurationMS: p.Stats().Duration.Milliseconds(),
+		Truncated:  errors.Is(r.err, webm.ErrCutFrame),
+		Tracks:     r.tracks,
+	}
+	return summary, r.done, r.judge()
+}
+
+// source counts a body's bytes and keeps the error that ended it.
+type source struct {
+	io.Reader
+	bytes int64
+	err   error
+}
+
+func (s *source) Read(b []byte) (int, error) {
+	n, err := s.Reader.Read(b)
+	s.bytes += int64(n)
+	if err != nil {
+		s.err = err
+	}
+	return n, err
+}
+
+// reading reads one body. What it finds may be read once done is closed.
+type reading struct {
+	source    *source
+	items     chan media.Item
+	done      chan struct{}
+	publisher *live.Publisher
+	tracks    []Track
+	err       error // what ended it; io.EOF at a clean end
+}
+
+func (r *reading) run() {
+	defer close(r.done)
+	defer close(r.items)
+	defer func() {
+		// Hostile bytes must not end more than their own session.
+		if fault := recover(); fault != nil {
+			r.err = fmt.Errorf("%w: fault in the demuxer: %v\n%s", ErrMalformed, fault, debug.Stack())
+		}
+	}()
+	r.err = r.read()
+}
+
+func (r *reading) read() error {
+	buffered := bufio.NewReaderSize(r.source, sniffLength)
+	head, err := buffered.Peek(sniffLength)
+	if len(head) == 0 {
+		return err
+	}
+	switch format := recognise(head); format {
+	case "WebM or Matroska":
+	case "":
+		return fmt.Errorf("%w: no media format begins like this; %s", ErrUnsupported, accepted)
+	default:
+		return fmt.Errorf("%w: it is %s, and this server has no transcoder; %s", ErrUnsupported, format, accepted)
+	}
+	demuxer := webm.NewDemuxer(buffered)
+	for err = error(webm.ErrNewDocument); errors.Is(err, webm.ErrNewDocument); {
+		err = r.document(demuxer)
+	}
+	return err
+}
+
+// accepted ends every refusal of a format with its cure.
+const accepted = "send WebM with VP8 and Vorbis, as ffmpeg makes it with -c:v libvpx -c:a libvorbis -f webm"
+
+// document hands one EBML document on; the error says what ended it.
+func (r *reading) document(d *webm.Demuxer) error {
+	declared, err := d.Document()
+	if err != nil {
+		return err
+	}
+	taken, err := choose(declared)
+	if err != nil {
+		return err
+	}
+	item := media.Item{}
+	r.tracks = nil
+	for _, t := range taken {
+		d.Take(t, t.Kind)
+		item.Tracks = append(item.Tracks, t.Track)
+		r.tracks = append(r.tracks, Track{
+			Kind: t.Kind, InputCodec: t.Codec, OutputCodec: t.Codec, Mode: "passthrough",
+			Reason: t.Codec + " is what viewers get, so it is passed through untouched",
+		})
+	}
+	for r.hand(item) {
+		frame, err := d.Frame()
+		if err != nil {
+			return err
+		}
+		item = media.Item{Frame: frame}
+	}
+	return nil
+}
+
+// hand passes an item on; false when the publisher is ended.
+func (r *reading) hand(item media.Item) bool {
+	select {
+	case r.items <- item:
+		return true
+	case <-r.publisher.Done():
+		return false
+	}
+}
+
+// choose takes the first video and the first audio track (FMT-7), video first.
+func choose(declared []webm.Track) ([]webm.Track, error) {
+	var taken []webm.Track
+	first := func(is func(webm.Track) bool, kind media.Kind) error {
+		i := slices.IndexFunc(declared, is)
+		if i < 0 {
+			return nil
+		}
+		t := declared[i]
+		t.Kind = kind
+		taken = append(taken, t)
+		return servable(t)
+	}
+	if err := first(webm.Track.IsVideo, media.Video); err != nil {
+		return nil, err
+	}
+	if err := first(webm.Track.IsAudio, media.Audio); err != nil {
+		return nil, err
+	}
+	if len(taken) == 0 {
+		return nil, fmt.Errorf("%w: it has neither a video nor an audio track", ErrUnsupported)
+	}
+	return taken, nil
+}
+
+// servable checks that a track can go to viewers as it is.
+func servable(t webm.Track) error {
+	output := map[media.Kind]string{media.Video: media.VP8, media.Audio: media.Vorbis}[t.Kind]
+	refuse := func(why string) error {
+		return fmt.Errorf("%w: track %d (%s): %s", ErrUnsupported, t.Number, t.Kind, why)
+	}
+	switch {
+	case t.Unreadable != "":
+		return refuse(t.Unreadable)
+	case t.Codec != output:
+		return refuse(fmt.Sprintf("it is %q, and this server has no transcoder; %s", t.Codec, accepted))
+	case t.Kind == media.Video && (t.Picture.Width == 0 || t.Picture.Height == 0):
+		return refuse("it states no picture size")
+	}
+	if t.Kind == media.Audio {
+		if _, err := webm.VorbisHeaders(t.Private); err != nil {
+			return refuse(err.Error())
+		}
+	}
+	return nil
+}
+
+// judge says how the body ended: nil for a clean end.
+func (r *reading) judge() error {
+	var malformed *webm.MalformedError
+	switch {
+	case errors.As(r.err, &malformed):
+		return fmt.Errorf("%w: %w", ErrMalformed, r.err)
+	case errors.Is(r.err, webm.ErrUnsupported) && !errors.Is(r.err, ErrUnsupported):
+		return fmt.Errorf("%w: %s", ErrUnsupported, strings.TrimPrefix(r.err.Error(), webm.ErrUnsupported.Error()+": "))
+	case errors.Is(r.err, ErrUnsupported), errors.Is(r.err, ErrMalformed):
+		return r.err
+	case r.source.err != nil && r.source.err != io.EOF:
+		return fmt.Errorf("%w: %w", ErrBroken, r.source.err)
+	case r.source.bytes == 0:
+		return ErrEmpty
+	case errors.Is(r.err, webm.ErrCutHeader):
+		return fmt.Errorf("%w: %w", ErrMalformed, r.err)
+	}
+	return nil
+}

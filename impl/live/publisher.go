@@ -1,0 +1,195 @@
+package live
+
+import (
+	"context"
+	"time"
+
+	"tureen/impl/media"
+)
+
+// Publisher is what a session's one publisher feeds frames through. Its
+// methods but for Stats belong to one goroutine.
+type Publisher struct {
+	registry *Registry
+	session  *session
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+
+	begun    bool // its tracks are known; under the registry's lock
+	stream   *Stream
+	timeline *timeline
+	key      bool // a key frame was seen since the document's beginning
+	stats    Stats
+	since    time.Duration // its first frame's time on the stream's clock
+	until    time.Duration // its last one's end
+}
+
+// Stats tell what became of a publisher's frames.
+type Stats struct {
+	Frames   [media.Kinds]int // handed on
+	Dropped  int              // too late, or before the first key frame
+	Duration time.Duration    // from the first frame's start to the last one's end
+}
+
+// ID is the session's.
+func (p *Publisher) ID() string { return p.session.id }
+
+// Done is closed when the publisher is to end.
+func (p *Publisher) Done() <-chan struct{} { return p.ctx.Done() }
+
+// Run hands items on until the channel is closed and every frame has gone out,
+// which is nil, or until the publisher is ended, which is the cause.
+func (p *Publisher) Run(items <-chan media.Item) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		p.send(time.Now())
+		if items == nil && p.timeline.empty() {
+			return nil
+		}
+		in := items
+		if p.timeline.full() {
+			in = nil
+		}
+		timer.Reset(p.untilWake())
+		select {
+		case item, more := <-in:
+			if !more {
+				items = nil
+				p.timeline.finish()
+				continue
+			}
+			p.accept(item)
+		case <-timer.C:
+		case <-p.ctx.Done():
+			return context.Cause(p.ctx)
+		}
+	}
+}
+
+// untilWake is how long nothing but an item can bring a frame.
+func (p *Publisher) untilWake() time.Duration {
+	if at, ok := p.timeline.wake(); ok {
+		return max(0, time.Until(at))
+	}
+	return time.Hour
+}
+
+func (p *Publisher) accept(item media.Item) {
+	if item.Tracks != nil {
+		p.begin(item.Tracks)
+		return
+	}
+	p.timeline.add(item.Frame, time.Now())
+}
+
+// begin puts a document's tracks on the air: in the bodies that viewers have if
+// they can go on there, in new ones otherwise.
+func (p *Publisher) begin(tracks []media.Track) {
+	p.timeline.flush()
+	p.send(time.Now())
+	stream := p.session.adopt(p.registry, tracks)
+	if stream != p.stream {
+		p.stats.Duration += p.until - p.since
+		p.since, p.until = 0, 0
+	}
+	p.stream, p.key = stream, false
+	var kinds [media.Kinds]bool
+	for _, t := range tracks {
+		kinds[t.Kind] = true
+	}
+	p.timeline.begin(kinds, &stream.clock)
+}
+
+// adopt is the stream that tracks go out in. It is live from now on.
+func (s *session) adopt(r *Registry, tracks []media.Track) *Stream {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.stream.isReady() && !s.stream.continues(tracks) {
+		s.stream.end()
+		s.stream = newStream()
+	}
+	if !s.stream.isReady() {
+		s.stream.begin(tracks)
+	}
+	s.publisher.begun = true
+	return s.stream
+}
+
+// send hands on the frames whose turn it is.
+func (p *Publisher) send(now time.Time) {
+	for {
+		f, ok := p.timeline.take(now)
+		if !ok {
+			return
+		}
+		if p.wanted(f.Frame) {
+			p.account(f)
+			p.stream.append(f.Frame, f.at, now)
+		}
+	}
+}
+
+// wanted leaves out what no viewer can use: pictures before the document's
+// first key frame, and sound before the stream's (FMT-1).
+func (p *Publisher) wanted(f media.Frame) bool {
+	if f.Kind == media.Video {
+		p.key = p.key || f.Key
+	}
+	if f.Kind == media.Video && p.key || f.Kind == media.Audio && (p.stream.begun || !p.stream.video) {
+		return true
+	}
+	p.stats.Dropped++
+	return false
+}
+
+func (p *Publisher) account(f timed) {
+	p.stream.begun = true
+	if p.until == 0 {
+		p.since = f.at
+	}
+	p.stats.Frames[f.Kind]++
+	p.until = max(p.until, f.at+p.stream.clock.lengths[f.Kind])
+}
+
+// Stats are final once Run has returned.
+func (p *Publisher) Stats() Stats {
+	s := p.stats
+	s.Dropped += p.timeline.dropped
+	s.Duration += p.until - p.since
+	return s
+}
+
+// Counts are the counters of the stream that the publisher feeds; nil before
+// its tracks are known.
+func (p *Publisher) Counts() *Counts {
+	if p.stream == nil {
+		return nil
+	}
+	return &p.stream.Counts
+}
+
+// End gives the session up. After a clean end, or one that the publisher was
+// put to, the bodies end; after a broken one viewers are kept for the grace
+// time.
+func (p *Publisher) End(broken bool) {
+	p.cancel(context.Canceled)
+	r := p.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := p.session
+	s.publisher = nil
+	if !broken || r.closed || !s.stream.isReady() {
+		r.remove(s.id, s)
+		return
+	}
+	var grace *time.Timer
+	grace = time.AfterFunc(r.grace, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if s.grace == grace { // nobody returned
+			r.remove(s.id, s)
+		}
+	})
+	s.grace = grace
+}

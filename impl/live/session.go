@@ -1,0 +1,237 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// Errors of the calls on a Registry.
+var (
+	// ErrTaken is a session that another publisher holds.
+	ErrTaken = errors.New("the session has a publisher already")
+	// ErrAbsent is a session that nobody publishes, or that didn't come to
+	// life while the caller waited.
+	ErrAbsent = errors.New("nothing is published under this session id")
+	// ErrClosed is a registry that takes nobody any more; also the cause with
+	// which its publishers end.
+	ErrClosed = errors.New("the server is shutting down")
+)
+
+// hold is how long a viewer of a session whose tracks aren't known yet waits
+// for them (WAT-10).
+const hold = 5 * time.Second
+
+// State is what a session is, seen from outside. One that is absent has none.
+type State uint8
+
+// The states of a session (the contract's "Terms").
+const (
+	Taken   State = iota // a publisher was accepted, its tracks aren't known
+	Live                 // its tracks are known
+	Waiting              // its publisher broke off and may return
+)
+
+func (s State) String() string { return [...]string{"taken", "live", "waiting"}[s] }
+
+// Registry holds the sessions by id.
+type Registry struct {
+	grace time.Duration
+
+	mu       sync.Mutex // guards what follows, and every session's fields
+	sessions map[string]*session
+	arrivals map[string]*arrival
+	closed   bool
+}
+
+// session is one id that is on the air.
+type session struct {
+	id        string
+	publisher *Publisher  // nil while waiting
+	stream    *Stream     // what viewers get; another one when tracks can't go on in it
+	grace     *time.Timer // runs while waiting
+}
+
+// arrival is what viewers of an absent session wait on.
+type arrival struct {
+	taken   chan struct{}
+	waiters int
+}
+
+// NewRegistry keeps a session whose publisher broke off for the time grace.
+func NewRegistry(grace time.Duration) *Registry {
+	return &Registry{grace: grace, sessions: map[string]*session{}, arrivals: map[string]*arrival{}}
+}
+
+func (s *session) state() State {
+	switch {
+	case s.publisher == nil:
+		return Waiting
+	case s.publisher.begun:
+		return Live
+	default:
+		return Taken
+	}
+}
+
+// State is the state of a session; false when it is absent.
+func (r *Registry) State(id string) (State, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.sessions[id]
+	if s == nil {
+		return 0, false
+	}
+	return s.state(), true
+}
+
+// Take makes the caller the publisher of a session. The error is ErrTaken or
+// ErrClosed. The publisher must be ended with Publisher.End.
+func (r *Registry) Take(ctx context.Context, id string) (*Publisher, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
+	s := r.sessions[id]
+	if s == nil {
+		s = &session{id: id, stream: newStream()}
+		r.sessions[id] = s
+		r.announce(id)
+	}
+	if s.publisher != nil {
+		return nil, ErrTaken
+	}
+	if s.grace != nil {
+		s.grace.Stop()
+		s.grace = nil
+	}
+	p := &Publisher{registry: r, session: s, timeline: &timeline{}}
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	s.publisher = p
+	return p, nil
+}
+
+// announce wakes the viewers that wait for a session to be taken.
+func (r *Registry) announce(id string) {
+	if a := r.arrivals[id]; a != nil {
+		close(a.taken)
+		delete(r.arrivals, id)
+	}
+}
+
+// Watch finds the stream of a session and where in it a new body starts. A
+// session that is taken is waited for a short time, an absent one for the time
+// wait. The error is ErrAbsent, ErrClosed, or the context's.
+func (r *Registry) Watch(ctx context.Context, id string, wait time.Duration) (*Stream, *Slot, error) {
+	asked := time.Now()
+	for {
+		stream, absent, err := r.find(id)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case stream == nil && wait <= time.Since(asked):
+			r.leave(id, absent)
+			return nil, nil, ErrAbsent
+		case stream == nil:
+			err = await(ctx, wait-time.Since(asked), absent.taken, nil)
+			r.leave(id, absent)
+			if err != nil {
+				return nil, nil, err
+			}
+			continue
+		case stream.isReady():
+			return stream, stream.Join(time.Now()), nil
+		}
+		first := stream.Tail()
+		err = await(ctx, max(wait, hold)-time.Since(asked), stream.ready, stream.ended)
+		if err != nil {
+			return nil, nil, err
+		}
+		if stream.isReady() {
+			return stream, first, nil
+		}
+	}
+}
+
+// await waits for one of two events.
+func await(ctx context.Context, at time.Duration, event, other <-chan struct{}) error {
+	timer := time.NewTimer(at)
+	defer timer.Stop()
+	select {
+	case <-event:
+	case <-other:
+	case <-timer.C:
+		return ErrAbsent
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// Peek is Watch that waits for nothing.
+func (r *Registry) Peek(id string) (*Stream, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.sessions[id]; s != nil && s.stream.isReady() {
+		return s.stream, nil
+	}
+	return nil, ErrAbsent
+}
+
+// find is the stream of a session, or what to wait on until it is taken.
+func (r *Registry) find(id string) (*Stream, *arrival, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, nil, ErrClosed
+	}
+	if s := r.sessions[id]; s != nil {
+		return s.stream, nil, nil
+	}
+	a := r.arrivals[id]
+	if a == nil {
+		a = &arrival{taken: make(chan struct{})}
+		r.arrivals[id] = a
+	}
+	a.waiters++
+	return nil, a, nil
+}
+
+// leave ends a wait that find began; the last to leave takes its place away.
+func (r *Registry) leave(id string, a *arrival) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a.waiters--
+	if a.waiters == 0 && r.arrivals[id] == a {
+		delete(r.arrivals, id)
+	}
+}
+
+// Close ends all publishers with ErrClosed as the cause, all bodies cleanly,
+// and takes nobody any more.
+func (r *Registry) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	for id := range r.arrivals {
+		r.announce(id) // they find the registry closed
+	}
+	for id, s := range r.sessions {
+		if s.publisher != nil {
+			s.publisher.cancel(ErrClosed) // ends its session itself
+			continue
+		}
+		r.remove(id, s)
+	}
+}
+
+// remove takes a session off the air. The registry's lock is held.
+func (r *Registry) remove(id string, s *session) {
+	if s.grace != nil {
+		s.grace.Stop()
+	}
+	delete(r.sessions, id)
+	s.stream.end()
+}

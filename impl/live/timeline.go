@@ -1,0 +1,412 @@
+package live
+
+import (
+	"time"
+
+	"tureen/impl/media"
+)
+
+// The contract's bounds on a publisher's clock (WAT-5, ING-14).
+const (
+	// maxApart is how far two tracks may lie apart and still be put in order.
+	// A step back by more is a jump.
+	maxApart = 500 * time.Millisecond
+	// maxGap is the longest step forward that isn't a jump.
+	maxGap = 2 * time.Second
+	// lead is how far a frame may go out before its time. The contract allows
+	// 1 s; the rest is for a viewer that saw its first frame late.
+	lead = 750 * time.Millisecond
+	// memory is how long a track that once came late is waited for.
+	memory = 5 * time.Second
+)
+
+// refill is how much faster than real time the schedule runs, so that a
+// publisher's fast clock never builds up delay (ING-14).
+const refill = 1.002
+
+// timeline puts one publisher's frames onto the stream's clock: it maps their
+// times, closes jumps, holds back a publisher that is ahead of real time, and
+// puts the tracks in order of time. It keeps no clock of its own and belongs
+// to one goroutine.
+//
+// A frame goes through add → inbox (until it is due) → queues (until it is in
+// order) → take.
+type timeline struct {
+	kinds [media.Kinds]bool // the tracks of this document
+
+	current  *segment
+	previous *segment // the one before a jump, while its stragglers may come
+	suspects [media.Kinds]*media.Frame
+
+	inbox  []placed
+	queues [media.Kinds][]queued
+	ready  []timed
+	late   [media.Kinds]lateness
+
+	clock    *clock // the stream's
+	finished bool
+	dropped  int // frames too late to have a place
+}
+
+// clock is how far a stream has come.
+type clock struct {
+	started bool
+	newest  time.Duration              // the newest time given out
+	last    [media.Kinds]time.Duration // of each track
+	lengths [media.Kinds]time.Duration // of each track's last frame
+}
+
+func newClock() clock {
+	return clock{lengths: [media.Kinds]time.Duration{
+		media.Video: time.Second / 30,
+		media.Audio: 20 * time.Millisecond,
+	}}
+}
+
+// segment is a stretch of the publisher's clock without a jump.
+type segment struct {
+	jumper media.Kind // the track that began it
+	began  time.Time
+	first  time.Duration
+	newest time.Duration // over both tracks, by block
+	seen   [media.Kinds]bool
+	last   [media.Kinds]time.Duration
+	sent   [media.Kinds]time.Duration
+
+	fixed bool
+	shift time.Duration // from the publisher's clock to the stream's; once fixed
+
+	anchor time.Time // when first is due
+}
+
+// placed is a frame whose segment is known.
+type placed struct {
+	*segment
+	media.Frame
+}
+
+// queued is a frame that waits for its turn among the tracks.
+type queued struct {
+	placed
+	release time.Time // when it goes out even if the other track is behind
+}
+
+// timed is a frame with its time on the stream's clock.
+type timed struct {
+	media.Frame
+	at time.Duration
+}
+
+// begin starts a document with these kinds of track, which goes on where the
+// stream's clock is and owes nothing to an earlier document's times. What that
+// left waiting must have been flushed.
+func (t *timeline) begin(kinds [media.Kinds]bool, c *clock) {
+	*t = timeline{kinds: kinds, clock: c, dropped: t.dropped}
+}
+
+// finish says that no frame follows: what is held for order need not be.
+func (t *timeline) finish() {
+	t.finished = true
+	for kind, s := range t.suspects {
+		if s != nil {
+			t.dropped++
+			t.suspects[kind] = nil
+		}
+	}
+}
+
+// empty reports whether every frame added has gone out.
+func (t *timeline) empty() bool {
+	return len(t.inbox) == 0 && len(t.ready) == 0 && t.head() == nil
+}
+
+// full reports whether frames wait until they are due, so that no more should
+// be read from the publisher.
+func (t *timeline) full() bool { return len(t.inbox) > 0 }
+
+// add takes the publisher's next frame.
+func (t *timeline) add(f media.Frame, now time.Time) {
+	if t.current == nil {
+		t.jump(f, now)
+		t.inbox = append(t.inbox, placed{t.current, f})
+		return
+	}
+	if s := t.segmentOf(f); s != nil {
+		t.forget(f.Kind)
+		t.reconsider(s, f.Kind)
+		s.note(f)
+		t.inbox = append(t.inbox, placed{s, f})
+		return
+	}
+	if f.Sent > t.current.newest {
+		t.jump(f, now)
+		t.inbox = append(t.inbox, placed{t.current, f})
+		return
+	}
+	t.suspect(f, now)
+}
+
+// suspect takes a frame that steps far back: if the track's next one follows
+// it there, the clock has jumped; otherwise it was a stray and is dropped.
+func (t *timeline) suspect(f media.Frame, now time.Time) {
+	s := t.suspects[f.Kind]
+	if s == nil || !near(f.Sent, s.Sent) {
+		t.forget(f.Kind)
+		t.suspects[f.Kind] = &f
+		return
+	}
+	t.suspects[f.Kind] = nil
+	t.jump(*s, now)
+	t.inbox = append(t.inbox, placed{t.current, *s})
+	t.add(f, now)
+}
+
+func (t *timeline) forget(kind media.Kind) {
+	if t.suspects[kind] != nil {
+		t.suspects[kind] = nil
+		t.dropped++
+	}
+}
+
+// near reports whether time at can follow newest without a jump.
+func near(at, newest time.Duration) bool {
+	return at >= newest-maxApart && at <= newest+maxGap
+}
+
+// segmentOf finds the segment that a frame continues.
+func (t *timeline) segmentOf(f media.Frame) *segment {
+	if near(f.Sent, t.current.newest) {
+		if t.current.newest-t.current.first > maxGap {
+			t.previous = nil
+		}
+		return t.current
+	}
+	p := t.previous
+	if p == nil || !p.fixed || !near(f.Sent, p.newest) || !near(f.Time+p.shift, t.clock.newest) {
+		return nil
+	}
+	return p
+}
+
+// reconsider takes a jump back when the track that made it is found on its old
+// clock again: it was one stray frame.
+func (t *timeline) reconsider(s *segment, kind media.Kind) {
+	if s == t.previous && t.current.jumper == kind {
+		t.current, t.previous = s, nil
+	}
+}
+
+// jump begins a segment at frame f. Its schedule goes on from the old one's
+// where that is ahead, so that jumps win a fast publisher no time.
+func (t *timeline) jump(f media.Frame, now time.Time) {
+	s := &segment{jumper: f.Kind, began: now, first: f.Time, newest: f.Sent, anchor: now}
+	if old := t.current; old != nil {
+		if next := old.due(old.newest + t.clock.lengths[f.Kind]); next.After(now) {
+			s.anchor = next
+		}
+	}
+	s.note(f)
+	t.current, t.previous = s, t.current
+}
+
+func (s *segment) note(f media.Frame) { s.newest = max(s.newest, f.Sent) }
+
+// due is when the frame of that time is due in real time.
+func (s *segment) due(at time.Duration) time.Time {
+	return s.anchor.Add(time.Duration(float64(at-s.first) / refill))
+}
+
+// take is the next frame that may go out.
+func (t *timeline) take(now time.Time) (timed, bool) {
+	for len(t.inbox) > 0 && !t.inbox[0].due(t.inbox[0].Time).Add(-lead).After(now) {
+		p := t.inbox[0]
+		t.inbox = t.inbox[1:]
+		t.enqueue(p, now)
+	}
+	for len(t.ready) == 0 && t.release(now) {
+	}
+	if len(t.ready) == 0 {
+		return timed{}, false
+	}
+	f := t.ready[0]
+	t.ready = t.ready[1:]
+	return f, true
+}
+
+// wake is when take may have a frame without another add; false when only an
+// add can bring one.
+func (t *timeline) wake() (at time.Time, ok bool) {
+	if len(t.inbox) > 0 {
+		p := t.inbox[0]
+		at, ok = p.due(p.Time).Add(-lead), true
+	}
+	q := t.head()
+	if q == nil {
+		return at, ok
+	}
+	release := q.release
+	if !q.fixed {
+		release = q.began.Add(maxApart)
+	}
+	if !ok || release.Before(at) {
+		return release, true
+	}
+	return at, ok
+}
+
+// enqueue puts a frame that is due among those that wait for their order.
+func (t *timeline) enqueue(p placed, now time.Time) {
+	s := p.segment
+	if s != t.ordering() {
+		if s != t.current { // a straggler from before a jump
+			t.out(p.Frame, p.Time+s.shift)
+			return
+		}
+		t.flush()
+	}
+	// A track's frames keep their order, which is the decoder's.
+	if s.seen[p.Kind] {
+		p.Time = max(p.Time, s.last[p.Kind])
+	}
+	other := otherKind(p.Kind)
+	if s.seen[other] && s.sent[other] > p.Time {
+		t.late[p.Kind].add(min(s.sent[other]-p.Time, maxApart), now)
+	}
+	s.seen[p.Kind], s.last[p.Kind], s.sent[p.Kind] = true, p.Time, p.Sent
+	hold := t.late[other].get(now) + max(0, min(p.Time-p.Sent, maxApart))
+	t.queues[p.Kind] = append(t.queues[p.Kind], queued{p, now.Add(hold)})
+}
+
+// ordering is the segment of the frames that wait for their order.
+func (t *timeline) ordering() *segment {
+	if q := t.head(); q != nil {
+		return q.segment
+	}
+	return t.current
+}
+
+func otherKind(k media.Kind) media.Kind { return media.Audio - k }
+
+// head is the waiting frame with the lowest time; nil when none waits.
+func (t *timeline) head() *queued {
+	var first *queued
+	for kind := range t.queues {
+		q := t.queues[kind]
+		if len(q) > 0 && (first == nil || q[0].Time < first.Time) {
+			first = &q[0]
+		}
+	}
+	return first
+}
+
+// release moves the lowest waiting frame on if it may go.
+func (t *timeline) release(now time.Time) bool {
+	q := t.head()
+	if q == nil || !t.fix(q.segment, now) || !t.inOrder(q, now) {
+		return false
+	}
+	t.pop(q)
+	return true
+}
+
+func (t *timeline) pop(q *queued) {
+	f, shift := q.Frame, q.shift
+	t.queues[f.Kind] = t.queues[f.Kind][1:]
+	t.out(f, f.Time+shift)
+}
+
+// inOrder reports whether no earlier frame of the other track is to be waited for.
+func (t *timeline) inOrder(q *queued, now time.Time) bool {
+	other := otherKind(q.Kind)
+	return t.finished || !t.kinds[other] || q.seen[other] && q.last[other] >= q.Time || !now.Before(q.release)
+}
+
+// fix maps a segment to the stream's clock once its lowest time is known: when
+// each track has shown a frame, or has had its time to.
+func (t *timeline) fix(s *segment, now time.Time) bool {
+	if s.fixed {
+		return true
+	}
+	whole := true
+	for kind, has := range t.kinds {
+		whole = whole && (!has || s.seen[kind])
+	}
+	if !whole && !t.finished && s.newest-s.first <= maxApart && now.Before(s.began.Add(maxApart)) {
+		return false
+	}
+	t.anchor(s)
+	return true
+}
+
+// anchor has a segment's lowest waiting frame follow the newest one given out.
+func (t *timeline) anchor(s *segment) {
+	q := t.head()
+	s.fixed = true
+	s.shift = -q.Time
+	if t.clock.started {
+		s.shift += t.clock.newest + t.clock.lengths[q.Kind]
+	}
+}
+
+// flush gives out all that waits for its order.
+func (t *timeline) flush() {
+	for q := t.head(); q != nil; q = t.head() {
+		if !q.fixed {
+			t.anchor(q.segment)
+		}
+		t.pop(q)
+	}
+}
+
+// out gives a frame its place on the stream's clock, which never runs back.
+func (t *timeline) out(f media.Frame, at time.Duration) {
+	if t.clock.started && at < t.clock.newest-maxApart {
+		t.dropped++
+		return
+	}
+	at = t.clock.tick(f, at)
+	t.ready = append(t.ready, timed{f, at})
+}
+
+// tick moves the clock on to a frame and is its time there.
+func (c *clock) tick(f media.Frame, at time.Duration) time.Duration {
+	if c.started {
+		at = max(at, c.newest)
+	}
+	if step := at - c.last[f.Kind]; f.Duration > 0 {
+		c.lengths[f.Kind] = f.Duration
+	} else if step > 0 && step <= maxGap {
+		c.lengths[f.Kind] = step
+	}
+	c.started, c.newest, c.last[f.Kind] = true, at, at
+	return at
+}
+
+// lateness is how far behind the other track a track's frames have come
+// lately: the most of this span of memory and of the one before.
+type lateness struct {
+	most, before time.Duration
+	since        time.Time
+}
+
+func (l *lateness) add(d time.Duration, now time.Time) {
+	l.turn(now)
+	l.most = max(l.most, d)
+}
+
+func (l *lateness) get(now time.Time) time.Duration {
+	l.turn(now)
+	return max(l.most, l.before)
+}
+
+func (l *lateness) turn(now time.Time) {
+	span := now.Sub(l.since)
+	if span < memory {
+		return
+	}
+	l.before = l.most
+	if span >= 2*memory {
+		l.before = 0
+	}
+	l.most, l.since = 0, now
+}

@@ -1,0 +1,167 @@
+// Package server is HTTP in front of the proxy: which request is whose, early
+// answers that can be read, and what publishers and viewers are told. Media is
+// left to packages ingest, live and watch.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"tureen/impl/live"
+	"tureen/impl/watch"
+)
+
+// Config is what an operator can set.
+type Config struct {
+	Idle   time.Duration // how long a publisher may send nothing
+	Grace  time.Duration // how long a session waits for a publisher that broke off
+	Budget time.Duration // how far a viewer may fall behind
+	Log    *slog.Logger
+}
+
+// Bounds on what a client holds without sending media (SRV-2).
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = time.Minute
+	// headerBytes leaves room for the 4 KiB that net/http adds of its own.
+	headerBytes = 60 << 10
+)
+
+// Server serves the proxy's HTTP.
+type Server struct {
+	config   Config
+	registry *live.Registry
+	fanout   *watch.Fanout
+}
+
+// New makes a server without any session.
+func New(config Config) *Server {
+	return &Server{
+		config:   config,
+		registry: live.NewRegistry(config.Grace),
+		fanout:   watch.NewFanout(config.Budget),
+	}
+}
+
+// HTTP is the server for net/http, with its bounds set. Its listeners must be
+// of TCP, or of TLS over it.
+func (s *Server) HTTP() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true) // over TLS only
+	return &http.Server{
+		Handler:                      s,
+		ReadHeaderTimeout:            headerTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               headerBytes,
+		Protocols:                    protocols,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Drain ends all sessions, publishers with 503 and viewers' bodies as whole
+// ones, and takes nobody any more.
+func (s *Server) Drain() { s.registry.Close() }
+
+// Wait returns once the viewers whose connections net/http doesn't know of any
+// more have gone, or with the context's error.
+func (s *Server) Wait(ctx context.Context) error { return s.fanout.Wait(ctx) }
+
+// ServeHTTP routes by the path as it was sent: net/http's own mux would answer
+// with redirects and plain text, and see through encoded slashes.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.EscapedPath()
+	if id, ok := strings.CutPrefix(path, "/stream/"); ok && !strings.Contains(id, "/") {
+		s.stream(w, r, id)
+		return
+	}
+	if path == "/healthz" {
+		s.health(w, r)
+		return
+	}
+	refusal(http.StatusNotFound, "there is nothing at this path; streams are at /stream/{session id}").final(w, r)
+}
+
+const streamMethods = "GET, HEAD, POST, PUT, OPTIONS"
+
+// stream serves /stream/{id}. Refusals come in the contract's order.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Expose-Headers", "Retry-After, Preference-Applied")
+	var serve func(http.ResponseWriter, *http.Request, string)
+	switch r.Method {
+	case http.MethodPut, http.MethodPost:
+		serve = s.publish
+	case http.MethodGet, http.MethodHead:
+		serve = s.watch
+	case http.MethodOptions:
+		serve = s.preflight
+	default:
+		p := refusal(http.StatusMethodNotAllowed, "a stream is published by PUT or POST and watched by GET")
+		p.allow = streamMethods
+		p.final(w, r)
+		return
+	}
+	id, ok := sessionID(escaped)
+	if !ok {
+		refusal(http.StatusBadRequest, "a session id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and is neither . nor ..").final(w, r)
+		return
+	}
+	serve(w, r, id)
+}
+
+// preflight answers a browser that asks whether it may (WAT-13).
+func (s *Server) preflight(w http.ResponseWriter, _ *http.Request, _ string) {
+	h := w.Header()
+	h.Set("Allow", streamMethods)
+	h.Set("Access-Control-Allow-Methods", streamMethods)
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Range, Content-Type, Prefer, Range")
+	h.Set("Access-Control-Max-Age", "86400")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// health answers container engines and load balancers.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		p := refusal(http.StatusMethodNotAllowed, "health is asked by GET")
+		p.allow = "GET, HEAD"
+		p.final(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write([]byte("ok\n")) // the asker may be gone
+}
+
+// maxID is the longest session id, in characters.
+const maxID = 128
+
+// sessionID reads a session id from its path segment (the contract's "Terms").
+func sessionID(escaped string) (id string, ok bool) {
+	id, err := url.PathUnescape(escaped)
+	if err != nil || id == "" || len(id) > maxID || id == "." || id == ".." {
+		return "", false
+	}
+	for _, c := range []byte(id) {
+		if !unreserved(c) {
+			return "", false
+		}
+	}
+	return id, true
+}
+
+// unreserved is RFC 3986 §2.3.
+func unreserved(c byte) bool {
+	return c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' ||
+		c == '.' || c == '_' || c == '~' || c == '-'
+}
+
+// detached is a request's context without its end: a publisher's body tells
+// better than its connection whether it is complete.
+func detached(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }

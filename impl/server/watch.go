@@ -1,0 +1,135 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"tureen/impl/live"
+)
+
+// maxWait is the longest that a viewer may ask to be held by Prefer: wait (WAT-10).
+const maxWait = 60 // seconds
+
+var errAbsent = refusal(http.StatusNotFound, "nothing is published under this session id; with Prefer: wait=N the answer waits up to N seconds for it")
+
+// watch serves GET and HEAD.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) {
+	if r.Method == http.MethodHead {
+		s.head(w, r, id)
+		return
+	}
+	wait, preferred := prefersWait(r.Header)
+	stream, slot, err := s.registry.Watch(r.Context(), id, wait)
+	if errors.Is(err, live.ErrAbsent) {
+		errAbsent.final(w, r)
+		return
+	}
+	if errors.Is(err, live.ErrClosed) {
+		refusal(http.StatusServiceUnavailable, err.Error()).withRetry().final(w, r)
+		return
+	}
+	if err != nil {
+		return // the viewer has left
+	}
+	if preferred {
+		w.Header().Set("Preference-Applied", fmt.Sprintf("wait=%d", int(wait.Seconds())))
+	}
+	s.describe(w.Header(), stream)
+	if r.ProtoMajor == 1 && r.TLS == nil {
+		err = s.hijack(w, r, stream, slot)
+	} else {
+		err = s.fanout.Serve(r.Context(), w, stream, slot)
+	}
+	if err != nil {
+		s.config.Log.Debug("viewer broke off", "session", id, "viewer", r.RemoteAddr, "error", err)
+		panic(http.ErrAbortHandler) // so that the body doesn't read as whole
+	}
+}
+
+// head answers as GET would, but never waits (WAT-10, WAT-12).
+func (s *Server) head(w http.ResponseWriter, r *http.Request, id string) {
+	stream, err := s.registry.Peek(id)
+	if err != nil {
+		errAbsent.final(w, r)
+		return
+	}
+	s.describe(w.Header(), stream)
+	w.WriteHeader(http.StatusOK)
+}
+
+// describe sets the header fields of a viewer's answer (WAT-1).
+func (s *Server) describe(h http.Header, stream *live.Stream) {
+	h.Set("Content-Type", "audio/webm")
+	if stream.Video() {
+		h.Set("Content-Type", "video/webm")
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+// hijack hands the connection of plain HTTP/1 over to the fan-out, so that
+// net/http keeps neither a goroutine nor buffers for the viewer.
+func (s *Server) hijack(w http.ResponseWriter, r *http.Request, stream *live.Stream, slot *live.Slot) error {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return fmt.Errorf("take the connection over: %w", err)
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		conn.Close()
+		return fmt.Errorf("a viewer's connection is a %T, not TCP", conn)
+	}
+	chunked := r.ProtoAtLeast(1, 1)
+	if err := s.fanout.Take(tcp, response(w.Header(), chunked), chunked, stream, slot); err != nil {
+		conn.Close()
+		return err
+	}
+	return nil
+}
+
+// response is the head of a hijacked answer.
+func response(h http.Header, chunked bool) []byte {
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	h.Set("Connection", "close")
+	if chunked {
+		h.Set("Transfer-Encoding", "chunked")
+	}
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 200 OK\r\n")
+	h.Write(&b) // into memory: it can't fail
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
+
+// prefersWait reads Prefer: wait=N (RFC 7240 §4.3). What is malformed is ignored.
+func prefersWait(h http.Header) (wait time.Duration, ok bool) {
+	for _, line := range h.Values("Prefer") {
+		for _, preference := range strings.Split(line, ",") {
+			preference, _, _ = strings.Cut(preference, ";") // its parameters
+			name, value, _ := strings.Cut(preference, "=")
+			if !strings.EqualFold(strings.TrimSpace(name), "wait") {
+				continue
+			}
+			seconds, err := strconv.ParseUint(unquote(strings.TrimSpace(value)), 10, 64)
+			if err != nil && !errors.Is(err, strconv.ErrRange) {
+				return 0, false
+			}
+			return time.Duration(min(seconds, maxWait)) * time.Second, true
+		}
+	}
+	return 0, false
+}
+
+// unquote takes a quoted string's quotes off (RFC 7240 §2 allows both forms).
+func unquote(s string) string {
+	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
+		return s[1 : len(s)-1]
+	}
+	return s
+}
