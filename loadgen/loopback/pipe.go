@@ -81,7 +81,7 @@ func (p *Pipe) accept(ctx context.Context) {
 
 // serve handles one connection; what goes wrong on it is seen at its other end, which is the generator too.
 func (p *Pipe) serve(conn net.Conn) {
-	defer conn.Close() //nolint:errcheck // nothing is left to do about it
+	defer func() { _ = conn.Close() }()
 	r := bufio.NewReader(conn)
 	request, err := http.ReadRequest(r)
 	if err != nil {

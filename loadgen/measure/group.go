@@ -136,7 +136,9 @@ func (g *Group) handle(e *view.Event) {
 		g.arrived(v, e)
 	case view.Ended:
 		v.gone, v.reason, v.pending = true, e.Reason, nil
-		if e.Detail != nil {
+		if v.status == 200 && e.At >= g.end {
+			v.reason = view.Stopped // a stream may end when the run does
+		} else if e.Detail != nil {
 			v.err = e.Detail.Err
 		}
 	}

@@ -1,0 +1,115 @@
+package report
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"tureen/loadgen/measure"
+)
+
+// Exit codes of the program, and of a verdict.
+const (
+	Holds      = 0
+	FallsShort = 1
+	NoVerdict  = 2
+)
+
+// MaxNoise is the 99th percentile of the noise floor above which a machine can't measure.
+const MaxNoise = 25 * time.Millisecond
+
+// minTranscoded is the share of the pictures that must survive being transcoded.
+const minTranscoded = 0.95
+
+// Verdict is what a report comes to.
+type Verdict struct {
+	Exit    int      `json:"exit"`
+	Result  string   `json:"result"` // "holds", "falls short" or "no verdict"
+	Reasons []string `json:"reasons"`
+}
+
+// Judge sets the verdict. What makes a run worthless goes before what the target did in it.
+func (r *Report) Judge() {
+	r.Verdict = Verdict{Exit: Holds, Result: "holds", Reasons: []string{}}
+	if worthless := r.worthless(); len(worthless) > 0 {
+		r.Verdict = Verdict{Exit: NoVerdict, Result: "no verdict", Reasons: worthless}
+		return
+	}
+	if faults := r.faults(); len(faults) > 0 {
+		r.Verdict = Verdict{Exit: FallsShort, Result: "falls short", Reasons: faults}
+	}
+}
+
+// worthless lists why the run says nothing about the target.
+func (r *Report) worthless() []string {
+	var why []string
+	if p99 := r.Noise.Before.Quantile99(); p99 > MaxNoise {
+		why = append(why, fmt.Sprintf("machine too busy: noise floor %v at p99, above %v", p99, MaxNoise))
+	}
+	if p99 := r.Publisher.Lag.Quantile99(); p99 > MaxNoise {
+		why = append(why, fmt.Sprintf("machine too busy: the publisher wrote %v late at p99, above %v", p99, MaxNoise))
+	}
+	if r.Cut {
+		why = append(why, "interrupted")
+	}
+	if len(why) == 0 && r.untold() {
+		why = append(why, "nothing measured: no frame that arrived could be told to be one of the publisher's; "+
+			"the target transcodes, and the input's pictures bear no stamp")
+	}
+	if len(why) == 0 && !r.Result.Measured() && len(r.faults()) == 0 {
+		why = append(why, "nothing measured: no frame was due while a viewer watched")
+	}
+	return why
+}
+
+// untold tells whether pictures came but none was identified.
+func (r *Report) untold() bool { return !r.Result.Measured() && r.Unidentified > 0 }
+
+// faults lists in what the target falls short.
+func (r *Report) faults() []string {
+	var faults []string
+	add := func(n int, format string) {
+		if n > 0 {
+			faults = append(faults, fmt.Sprintf(format, n))
+		}
+	}
+	if r.Publisher.Error != "" {
+		faults = append(faults, "publishing broke: "+r.Publisher.Error)
+	}
+	for _, status := range slices.Sorted(maps.Keys(r.Viewers.Refused)) {
+		faults = append(faults, fmt.Sprintf("%d viewers refused with %d", r.Viewers.Refused[status], status))
+	}
+	add(r.Viewers.Unreached, "%d viewers failed to connect")
+	add(r.Viewers.Unanswered, "%d viewers got no answer")
+	add(r.Viewers.Silent, "%d viewers got no frame to begin with")
+	add(r.Viewers.Finished, "%d viewers' bodies ended before the stream did")
+	add(r.Viewers.Broken, "%d viewers' bodies broke off")
+	add(r.Viewers.Unreadable, "%d viewers' bodies were unreadable")
+	for _, kind := range slices.Sorted(maps.Keys(r.Tracks)) {
+		faults = append(faults, trackFaults(kind, r.Tracks[kind])...)
+	}
+	add(int(r.Discontinuities), "timestamps and pictures part %d times")
+	return faults
+}
+
+func trackFaults(kind string, t *measure.Track) []string {
+	var faults []string
+	add := func(n int64, format string) {
+		if n > 0 {
+			faults = append(faults, fmt.Sprintf(format, n, kind))
+		}
+	}
+	allowed := int64(0)
+	if kind == "video" && t.Mode == measure.Transcoded {
+		allowed = t.Expected - int64(float64(t.Expected)*minTranscoded)
+	}
+	if t.Lost > allowed {
+		faults = append(faults, fmt.Sprintf("%d of %d %s frames lost", t.Lost, t.Expected, kind))
+	}
+	add(t.Duplicated, "%d %s frames came twice")
+	add(t.Disordered, "%d %s frames came out of order")
+	add(t.Unmatched, "%d %s frames match none of the publisher's")
+	add(t.Altered, "%d %s frames were altered")
+	return faults
+}
