@@ -94,7 +94,7 @@ func (l *loop) run() {
 	defer l.release()
 	ready := make([]unix.EpollEvent, maxReady)
 	for !l.pool.stopping.Load() {
-		n, err := unix.EpollWait(l.epoll, ready, l.timeout())
+		n, err := l.wait(ready)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			l.endAll(Broken, fmt.Errorf("waiting for sockets: %w", err))
 			break
@@ -107,6 +107,14 @@ func (l *loop) run() {
 	}
 	l.endAll(Stopped, nil)
 	l.flush(true)
+}
+
+// wait waits until sockets are ready or something else is to be done.
+func (l *loop) wait(ready []unix.EpollEvent) (int, error) {
+	if n, err := readyNow(l.epoll, ready); n > 0 || err != nil {
+		return n, err
+	}
+	return unix.EpollWait(l.epoll, ready, l.timeout())
 }
 
 // timeout returns how long to wait in ms: until the next viewer joins or the batch is old enough.
@@ -238,7 +246,7 @@ func (c *conn) connected() {
 func (c *conn) read() {
 	buf := c.loop.buf
 	for range maxReads {
-		n, err := unix.Read(c.fd, buf)
+		n, err := readNow(c.fd, buf)
 		at := c.loop.pool.since()
 		switch {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):

@@ -21,10 +21,12 @@ type Clip struct {
 
 	ebml   []byte // the EBML header element
 	tracks []byte // the content of Tracks
+	heads  int    // how many Tracks there were
 }
 
-// ErrNotPlain marks a clip whose blocks can't be sent again one by one: it has laces or encoded tracks.
-var ErrNotPlain = errors.New("clip has laces or content encodings")
+// ErrNotPlain marks a clip whose blocks can't be sent again one by one: it has laces or encoded tracks, or is several
+// documents in a row.
+var ErrNotPlain = errors.New("clip has laces, content encodings or several documents")
 
 // Parse reads a whole WebM or Matroska file. The clip refers to data. With ErrNotPlain the clip is returned too: its
 // frames are where and when they are said to be, but their payloads are not frames.
@@ -52,6 +54,7 @@ func Parse(data []byte) (*Clip, error) {
 }
 
 func (c *Clip) keepTracks(content []byte, tracks []Track) {
+	c.heads++
 	c.tracks, c.Tracks = append([]byte(nil), content...), tracks
 }
 
@@ -65,6 +68,9 @@ func (c *Clip) add(s *Scanner, data []byte, end int) {
 }
 
 func (c *Clip) plain() error {
+	if c.heads > 1 {
+		return ErrNotPlain
+	}
 	for _, t := range c.Tracks {
 		if t.Encoded && t.Kind != Other {
 			return ErrNotPlain
