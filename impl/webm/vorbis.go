@@ -69,8 +69,9 @@ func newVorbisClock(private []byte) (*vorbisClock, error) {
 	return c, nil
 }
 
-// duration is the length of the next packet; 0 for the first, which yields no
-// samples, and for one that isn't audio.
+// duration is the length of the next packet; 0 for one that isn't audio. The
+// first yields no samples: it counts as if one like itself had come before,
+// which is how FFmpeg times it.
 func (c *vorbisClock) duration(packet []byte) time.Duration {
 	if len(packet) == 0 || packet[0]&1 != 0 {
 		return 0
@@ -82,7 +83,7 @@ func (c *vorbisClock) duration(packet []byte) time.Duration {
 	block, previous := c.blocks[mode], c.previous
 	c.previous = block
 	if previous == 0 {
-		return 0
+		previous = block
 	}
 	return time.Duration(previous+block) * time.Second / time.Duration(4*c.rate)
 }
