@@ -51,7 +51,7 @@ func (p *Publisher) Run(items <-chan media.Item) error {
 		if p.timeline.full() {
 			in = nil
 		}
-		timer.Reset(p.untilWake())
+		timer.Reset(p.sleep(time.Now()))
 		select {
 		case item, more := <-in:
 			if !more {
@@ -67,10 +67,10 @@ func (p *Publisher) Run(items <-chan media.Item) error {
 	}
 }
 
-// untilWake is how long nothing but an item can bring a frame.
-func (p *Publisher) untilWake() time.Duration {
-	if at, ok := p.timeline.wake(); ok {
-		return max(0, time.Until(at))
+// sleep is how long nothing but an item can bring a frame.
+func (p *Publisher) sleep(now time.Time) time.Duration {
+	if at, ok := p.timeline.wake(now); ok {
+		return max(0, at.Sub(now))
 	}
 	return time.Hour
 }

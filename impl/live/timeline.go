@@ -16,6 +16,8 @@ const (
 	// lead is how far a frame may go out before its time. The contract allows
 	// 1 s; the rest is for a viewer that saw its first frame late.
 	lead = 750 * time.Millisecond
+	// jitter is added to how late a track was seen to come.
+	jitter = 5 * time.Millisecond
 	// memory is how long a track that once came late is waited for.
 	memory = 5 * time.Second
 )
@@ -72,6 +74,7 @@ type segment struct {
 	seen   [media.Kinds]bool
 	last   [media.Kinds]time.Duration
 	sent   [media.Kinds]time.Duration
+	came   [media.Kinds]time.Time
 
 	fixed bool
 	shift time.Duration // from the publisher's clock to the stream's; once fixed
@@ -88,7 +91,7 @@ type placed struct {
 // queued is a frame that waits for its turn among the tracks.
 type queued struct {
 	placed
-	release time.Time // when it goes out even if the other track is behind
+	came time.Time
 }
 
 // timed is a frame with its time on the stream's clock.
@@ -158,6 +161,10 @@ func (t *timeline) suspect(f media.Frame, now time.Time) {
 	t.suspects[f.Kind] = nil
 	t.jump(*s, now)
 	t.inbox = append(t.inbox, placed{t.current, *s})
+	if other := &t.suspects[otherKind(f.Kind)]; *other != nil && near((*other).Sent, s.Sent) {
+		t.inbox = append(t.inbox, placed{t.current, **other}) // it has jumped too
+		*other = nil
+	}
 	t.add(f, now)
 }
 
@@ -235,7 +242,7 @@ func (t *timeline) take(now time.Time) (timed, bool) {
 
 // wake is when take may have a frame without another add; false when only an
 // add can bring one.
-func (t *timeline) wake() (at time.Time, ok bool) {
+func (t *timeline) wake(now time.Time) (at time.Time, ok bool) {
 	if len(t.inbox) > 0 {
 		p := t.inbox[0]
 		at, ok = p.due(p.Time).Add(-lead), true
@@ -244,7 +251,7 @@ func (t *timeline) wake() (at time.Time, ok bool) {
 	if q == nil {
 		return at, ok
 	}
-	release := q.release
+	release := t.patience(q, now)
 	if !q.fixed {
 		release = q.began.Add(maxApart)
 	}
@@ -268,13 +275,14 @@ func (t *timeline) enqueue(p placed, now time.Time) {
 	if s.seen[p.Kind] {
 		p.Time = max(p.Time, s.last[p.Kind])
 	}
-	other := otherKind(p.Kind)
-	if s.seen[other] && s.sent[other] > p.Time {
-		t.late[p.Kind].add(min(s.sent[other]-p.Time, maxApart), now)
+	if other := otherKind(p.Kind); s.seen[other] && s.sent[other] > p.Time {
+		// The other track has its next frame under way: it is further on than
+		// its last one says.
+		since := min(now.Sub(s.came[other]), t.clock.lengths[other])
+		t.late[p.Kind].add(min(s.sent[other]+since-p.Time+jitter, maxApart), now)
 	}
-	s.seen[p.Kind], s.last[p.Kind], s.sent[p.Kind] = true, p.Time, p.Sent
-	hold := t.late[other].get(now) + max(0, min(p.Time-p.Sent, maxApart))
-	t.queues[p.Kind] = append(t.queues[p.Kind], queued{p, now.Add(hold)})
+	s.seen[p.Kind], s.last[p.Kind], s.sent[p.Kind], s.came[p.Kind] = true, p.Time, p.Sent, now
+	t.queues[p.Kind] = append(t.queues[p.Kind], queued{p, now})
 }
 
 // ordering is the segment of the frames that wait for their order.
@@ -318,7 +326,15 @@ func (t *timeline) pop(q *queued) {
 // inOrder reports whether no earlier frame of the other track is to be waited for.
 func (t *timeline) inOrder(q *queued, now time.Time) bool {
 	other := otherKind(q.Kind)
-	return t.finished || !t.kinds[other] || q.seen[other] && q.last[other] >= q.Time || !now.Before(q.release)
+	return t.finished || !t.kinds[other] || q.seen[other] && q.last[other] >= q.Time ||
+		!now.Before(t.patience(q, now))
+}
+
+// patience is until when a frame waits for the other track: as long as that
+// came late by lately, and a lace's later frame until its own time.
+func (t *timeline) patience(q *queued, now time.Time) time.Time {
+	ahead := max(0, min(q.Time-q.Sent, maxApart))
+	return q.came.Add(t.late[otherKind(q.Kind)].get(now) + ahead)
 }
 
 // fix maps a segment to the stream's clock once its lowest time is known: when
