@@ -24,6 +24,8 @@ type position struct {
 	over bool
 	// seeking is whether slots are passed over until one can be started at.
 	seeking bool
+	// skipping is whether it was moved on and has got nothing since.
+	skipping bool
 	// since is when the viewer began to follow: what was replayed to it then
 	// was old already, which isn't its fault.
 	since time.Time
@@ -86,6 +88,7 @@ func (p *position) sent(n int) {
 	n -= len(p.head)
 	p.head = nil
 	for n > 0 {
+		p.skipping = false
 		b := p.bytes(p.slot)
 		p.slot = p.slot.Next()
 		if n < len(b) {
@@ -133,7 +136,10 @@ func (p *position) letGo() {
 		return
 	}
 	p.slot, p.seeking = nil, true
-	p.stream.Counts.Skipped.Add(1)
+	if !p.skipping {
+		p.stream.Counts.Skipped.Add(1)
+	}
+	p.skipping = true
 }
 
 // seek passes over slots until one that a body can start or go on at.
