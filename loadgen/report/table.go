@@ -17,7 +17,7 @@ import (
 func (r *Report) WriteTable(w io.Writer) error {
 	t := &table{}
 	t.writer = tabwriter.NewWriter(&t.text, 0, 0, 2, ' ', 0)
-	t.line("%s, %s, %d viewers, %.1f s measured", r.Settings.Target+r.Settings.Path, r.Settings.Input, r.Settings.Viewers, r.Measured)
+	t.line("%s, %s, %d viewers, %.1f s measured", r.Settings.Target+r.Settings.Path, r.Settings.Input, r.Settings.Viewers, r.Length)
 	t.latencies(r)
 	t.frames(r)
 	t.viewers(r)
@@ -106,8 +106,8 @@ func (t *table) viewers(r *Report) {
 		t.line("  first error: %s", v.FirstError)
 	}
 	rate := 0.0
-	if r.Measured > 0 {
-		rate = float64(r.BytesRead) * 8 / r.Measured / 1e6
+	if r.Length > 0 {
+		rate = float64(r.BytesRead) * 8 / r.Length / 1e6
 	}
 	t.line("  %.1f MB read, %.1f Mbit/s", float64(r.BytesRead)/1e6, rate)
 	t.line("publisher: %d frames, %.2f MB, final status %s", r.Publisher.Frames, float64(r.Publisher.Bytes)/1e6, status(r.Publisher))

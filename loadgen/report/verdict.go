@@ -29,10 +29,11 @@ type Verdict struct {
 	Reasons []string `json:"reasons"`
 }
 
-// Judge sets the verdict. What makes a run worthless goes before what the target did in it.
-func (r *Report) Judge() {
+// Judge sets the verdict. What makes a run worthless goes before what the target did in it: among that is a noise floor
+// above maxNoise, which is MaxNoise except in tests.
+func (r *Report) Judge(maxNoise time.Duration) {
 	r.Verdict = Verdict{Exit: Holds, Result: "holds", Reasons: []string{}}
-	if worthless := r.worthless(); len(worthless) > 0 {
+	if worthless := r.worthless(maxNoise); len(worthless) > 0 {
 		r.Verdict = Verdict{Exit: NoVerdict, Result: "no verdict", Reasons: worthless}
 		return
 	}
@@ -42,13 +43,13 @@ func (r *Report) Judge() {
 }
 
 // worthless lists why the run says nothing about the target.
-func (r *Report) worthless() []string {
+func (r *Report) worthless(maxNoise time.Duration) []string {
 	var why []string
-	if p99 := r.Noise.Before.Quantile99(); p99 > MaxNoise {
-		why = append(why, fmt.Sprintf("machine too busy: noise floor %v at p99, above %v", p99, MaxNoise))
+	if p99 := r.Noise.Before.Quantile99(); p99 > maxNoise {
+		why = append(why, fmt.Sprintf("machine too busy: noise floor %v at p99, above %v", p99, maxNoise))
 	}
-	if p99 := r.Publisher.Lag.Quantile99(); p99 > MaxNoise {
-		why = append(why, fmt.Sprintf("machine too busy: the publisher wrote %v late at p99, above %v", p99, MaxNoise))
+	if p99 := r.Publisher.Lag.Quantile99(); p99 > maxNoise {
+		why = append(why, fmt.Sprintf("machine too busy: the publisher wrote %v late at p99, above %v", p99, maxNoise))
 	}
 	if r.Cut {
 		why = append(why, "interrupted")
@@ -57,14 +58,14 @@ func (r *Report) worthless() []string {
 		why = append(why, "nothing measured: no frame that arrived could be told to be one of the publisher's; "+
 			"the target transcodes, and the input's pictures bear no stamp")
 	}
-	if len(why) == 0 && !r.Result.Measured() && len(r.faults()) == 0 {
+	if len(why) == 0 && !r.Measured() && len(r.faults()) == 0 {
 		why = append(why, "nothing measured: no frame was due while a viewer watched")
 	}
 	return why
 }
 
 // untold tells whether pictures came but none was identified.
-func (r *Report) untold() bool { return !r.Result.Measured() && r.Unidentified > 0 }
+func (r *Report) untold() bool { return !r.Measured() && r.Unidentified > 0 }
 
 // faults lists in what the target falls short.
 func (r *Report) faults() []string {

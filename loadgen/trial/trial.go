@@ -3,6 +3,7 @@
 package trial
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,8 +39,9 @@ type Config struct {
 	Ramp        time.Duration // in which the viewers join, evenly
 	Duration    time.Duration // from the last join on
 	Calibration time.Duration
-	Threads     int     // that read the viewers' sockets; 0 lets the machine decide
-	PIDs        []int32 // the server's processes; none: found by the port
+	Threads     int           // that read the viewers' sockets; 0 lets the machine decide
+	PIDs        []int32       // the server's processes; none: found by the port
+	MaxNoise    time.Duration // above which the machine can't measure; 0: report.MaxNoise
 	Progress    func(format string, args ...any)
 }
 
@@ -82,7 +84,7 @@ func Run(ctx context.Context, cfg Config) (*report.Report, error) {
 	if t.group != nil {
 		t.report.Result = t.group.Result()
 	}
-	t.report.Judge()
+	t.report.Judge(t.cfg.MaxNoise)
 	return t.report, nil
 }
 
@@ -98,8 +100,9 @@ func start(cfg Config) (*trial, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string, ...any) {}
 	}
+	cfg.MaxNoise = cmp.Or(cfg.MaxNoise, report.MaxNoise)
 	if cfg.Threads == 0 {
-		// One thread reads some 300,000 frames a second, so more would only take the server's cores from it.
+		// One thread reads well over 100,000 frames a second; more would only take cores from a server beside it.
 		cfg.Threads = min(max(runtime.NumCPU()/2, 1), 4)
 	}
 	if cfg.Viewers < 1 || cfg.Duration <= 0 || cfg.Ramp < 0 {
@@ -130,7 +133,7 @@ func (t *trial) run(ctx context.Context) error {
 		return err
 	}
 	defer stopNoise()
-	if t.report.Noise.Before.Quantile99() > report.MaxNoise {
+	if t.report.Noise.Before.Quantile99() > t.cfg.MaxNoise {
 		return nil // the verdict says why
 	}
 	t.findServer()
@@ -316,7 +319,7 @@ func (t *trial) watch(ctx context.Context, start time.Duration) {
 		end = now
 		t.collector.Do(func() { t.group.EndAt(end) })
 	}
-	t.report.Measured = max(end-first, 0).Seconds()
+	t.report.Length = max(end-first, 0).Seconds()
 	t.cfg.Progress("waiting up to %v for frames on their way", settleTime)
 	t.settle(settleTime)
 	t.collector.Do(func() { t.report.Noise.During = t.noise.Latencies() })
