@@ -19,9 +19,11 @@ func (r *Report) WriteTable(w io.Writer) error {
 	t.writer = tabwriter.NewWriter(&t.text, 0, 0, 2, ' ', 0)
 	t.line("%s, %s, %d viewers, %.1f s measured", r.Settings.Target+r.Settings.Path, r.Settings.Input, r.Settings.Viewers, r.Length)
 	t.latencies(r)
-	t.frames(r)
-	t.viewers(r)
-	t.processes(r)
+	if r.Viewers.Wanted > 0 {
+		t.frames(r)
+		t.viewers(r)
+		t.processes(r)
+	}
 	for _, warning := range r.Warnings {
 		t.line("warning: %s", warning)
 	}
@@ -71,11 +73,14 @@ func (t *table) latencies(r *Report) {
 	for _, kind := range kinds(r) {
 		t.spread("latency "+kind, r.Tracks[kind].Latency)
 	}
+	t.spread("noise floor before", r.Noise.Before)
+	if r.Viewers.Wanted == 0 {
+		return
+	}
+	t.spread("noise floor during", r.Noise.During)
 	t.spread("join: response head", r.Join.Head)
 	t.spread("join: first key frame", r.Join.KeyFrame)
 	t.spread("join: connection", r.Join.Connect)
-	t.spread("noise floor before", r.Noise.Before)
-	t.spread("noise floor during", r.Noise.During)
 	t.spread("publisher's own lag", r.Publisher.Lag)
 	t.spread("publisher's writes", r.Publisher.Stall)
 }

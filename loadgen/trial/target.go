@@ -32,13 +32,10 @@ type Target struct {
 // URL of a stream, which goes with no session id. Without either, the session gets a name of its own.
 func ParseTarget(ctx context.Context, raw, session string) (Target, error) {
 	u, err := url.Parse(raw)
-	if err != nil {
-		return Target{}, fmt.Errorf("%w: %w", ErrTarget, err)
-	}
 	switch {
-	case u.Scheme == "https":
+	case err == nil && u.Scheme == "https":
 		return Target{}, fmt.Errorf("%w: %s: only plain http is spoken", ErrTarget, raw)
-	case u.Scheme != "http" || u.Hostname() == "":
+	case err != nil || u.Scheme != "http" || u.Hostname() == "":
 		return Target{}, fmt.Errorf("%w: %q is no http URL, such as http://127.0.0.1:8000", ErrTarget, raw)
 	case u.User != nil || u.Fragment != "":
 		return Target{}, fmt.Errorf("%w: %s: neither a user nor a fragment is sent", ErrTarget, raw)
