@@ -57,6 +57,11 @@ type session struct {
 type arrival struct {
 	taken   chan struct{}
 	waiters int
+
+	// stream is the one that came, first its first slot. They may be read once
+	// taken is closed; nil when the registry was closed instead.
+	stream *Stream
+	first  *Slot
 }
 
 // NewRegistry keeps a session whose publisher broke off for the time grace.
@@ -98,7 +103,7 @@ func (r *Registry) Take(ctx context.Context, id string) (*Publisher, error) {
 	if s == nil {
 		s = &session{id: id, stream: newStream()}
 		r.sessions[id] = s
-		r.announce(id)
+		r.announce(id, s.stream)
 	}
 	if s.publisher != nil {
 		return nil, ErrTaken
@@ -114,8 +119,11 @@ func (r *Registry) Take(ctx context.Context, id string) (*Publisher, error) {
 }
 
 // announce wakes the viewers that wait for a session to be taken.
-func (r *Registry) announce(id string) {
+func (r *Registry) announce(id string, stream *Stream) {
 	if a := r.arrivals[id]; a != nil {
+		if a.stream = stream; stream != nil {
+			a.first = stream.Tail()
+		}
 		close(a.taken)
 		delete(r.arrivals, id)
 	}
@@ -128,31 +136,41 @@ func (r *Registry) Watch(ctx context.Context, id string, wait time.Duration) (*S
 	asked := time.Now()
 	for {
 		stream, absent, err := r.find(id)
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, nil, err
-		case stream == nil && wait <= time.Since(asked):
-			r.leave(id, absent)
-			return nil, nil, ErrAbsent
-		case stream == nil:
-			err = await(ctx, wait-time.Since(asked), absent.taken, nil)
-			r.leave(id, absent)
-			if err != nil {
-				return nil, nil, err
-			}
-			continue
-		case stream.isReady():
+		}
+		var first *Slot
+		if stream == nil {
+			stream, first, err = r.arrive(ctx, id, absent, wait-time.Since(asked))
+		} else if first = stream.Tail(); stream.isReady() { // in this order: before it is ready the tail is the first
 			return stream, stream.Join(time.Now()), nil
 		}
-		first := stream.Tail()
-		err = await(ctx, max(wait, hold)-time.Since(asked), stream.ready, stream.ended)
 		if err != nil {
+			return nil, nil, err
+		}
+		if stream == nil {
+			continue
+		}
+		if err := await(ctx, max(wait, hold)-time.Since(asked), stream.ready, stream.ended); err != nil {
 			return nil, nil, err
 		}
 		if stream.isReady() {
 			return stream, first, nil
 		}
 	}
+}
+
+// arrive waits for an absent session to be taken. Who waited gets the stream
+// from its beginning, however much of it has come by the time he runs.
+func (r *Registry) arrive(ctx context.Context, id string, a *arrival, wait time.Duration) (*Stream, *Slot, error) {
+	defer r.leave(id, a)
+	if wait <= 0 {
+		return nil, nil, ErrAbsent
+	}
+	if err := await(ctx, wait, a.taken, nil); err != nil {
+		return nil, nil, err
+	}
+	return a.stream, a.first, nil
 }
 
 // await waits for one of two events.
@@ -216,7 +234,7 @@ func (r *Registry) Close() {
 	defer r.mu.Unlock()
 	r.closed = true
 	for id := range r.arrivals {
-		r.announce(id) // they find the registry closed
+		r.announce(id, nil) // they find the registry closed
 	}
 	for id, s := range r.sessions {
 		if s.publisher != nil {
@@ -234,4 +252,14 @@ func (r *Registry) remove(id string, s *session) {
 	}
 	delete(r.sessions, id)
 	s.stream.end()
+}
+
+// Awaited is how many viewers wait for an absent session to be taken.
+func (r *Registry) Awaited(id string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a := r.arrivals[id]; a != nil {
+		return a.waiters
+	}
+	return 0
 }

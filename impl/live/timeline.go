@@ -16,7 +16,8 @@ const (
 	// lead is how far a frame may go out before its time. The contract allows
 	// 1 s; the rest is for a viewer that saw its first frame late.
 	lead = 750 * time.Millisecond
-	// jitter is added to how late a track was seen to come.
+	// jitter is how much longer than it should have to a frame waits for the
+	// other track's.
 	jitter = 5 * time.Millisecond
 	// memory is how long a track that once came late is waited for.
 	memory = 5 * time.Second
@@ -206,9 +207,9 @@ func (t *timeline) reconsider(s *segment, kind media.Kind) {
 // jump begins a segment at frame f. Its schedule goes on from the old one's
 // where that is ahead, so that jumps win a fast publisher no time.
 func (t *timeline) jump(f media.Frame, now time.Time) {
-	s := &segment{jumper: f.Kind, began: now, first: f.Time, newest: f.Sent, anchor: now}
+	s := &segment{jumper: f.Kind, began: now, first: f.Sent, newest: f.Sent, anchor: now}
 	if old := t.current; old != nil {
-		if next := old.due(old.newest + t.clock.lengths[f.Kind]); next.After(now) {
+		if next := old.schedule(old.newest + t.clock.lengths[f.Kind]); next.After(now) {
 			s.anchor = next
 		}
 	}
@@ -218,14 +219,18 @@ func (t *timeline) jump(f media.Frame, now time.Time) {
 
 func (s *segment) note(f media.Frame) { s.newest = max(s.newest, f.Sent) }
 
-// due is when the frame of that time is due in real time.
-func (s *segment) due(at time.Duration) time.Time {
+// schedule is when media of that time plays in real time.
+func (s *segment) schedule(at time.Duration) time.Time {
 	return s.anchor.Add(time.Duration(float64(at-s.first) / refill))
 }
 
+// due is when a frame may be taken from its publisher. All frames of a lace may
+// be at once: pictures between them come behind.
+func (p placed) due() time.Time { return p.schedule(p.Sent).Add(-lead) }
+
 // take is the next frame that may go out.
 func (t *timeline) take(now time.Time) (timed, bool) {
-	for len(t.inbox) > 0 && !t.inbox[0].due(t.inbox[0].Time).Add(-lead).After(now) {
+	for len(t.inbox) > 0 && !t.inbox[0].due().After(now) {
 		p := t.inbox[0]
 		t.inbox = t.inbox[1:]
 		t.enqueue(p, now)
@@ -245,15 +250,18 @@ func (t *timeline) take(now time.Time) (timed, bool) {
 func (t *timeline) wake(now time.Time) (at time.Time, ok bool) {
 	if len(t.inbox) > 0 {
 		p := t.inbox[0]
-		at, ok = p.due(p.Time).Add(-lead), true
+		at, ok = p.due(), true
 	}
 	q := t.head()
 	if q == nil {
 		return at, ok
 	}
 	release := t.patience(q, now)
-	if !q.fixed {
+	switch {
+	case !q.fixed:
 		release = q.began.Add(maxApart)
+	case t.full():
+		return at, ok
 	}
 	if !ok || release.Before(at) {
 		return release, true
@@ -279,7 +287,7 @@ func (t *timeline) enqueue(p placed, now time.Time) {
 		// The other track has its next frame under way: it is further on than
 		// its last one says.
 		since := min(now.Sub(s.came[other]), t.clock.lengths[other])
-		t.late[p.Kind].add(min(s.sent[other]+since-p.Time+jitter, maxApart), now)
+		t.late[p.Kind].add(min(s.sent[other]+since-p.Time, maxApart), now)
 	}
 	s.seen[p.Kind], s.last[p.Kind], s.sent[p.Kind], s.came[p.Kind] = true, p.Time, p.Sent, now
 	t.queues[p.Kind] = append(t.queues[p.Kind], queued{p, now})
@@ -323,18 +331,30 @@ func (t *timeline) pop(q *queued) {
 	t.out(f, f.Time+shift)
 }
 
-// inOrder reports whether no earlier frame of the other track is to be waited for.
+// inOrder reports whether no earlier frame of the other track is to be waited
+// for: it has come as far, it isn't late as a rule, the publisher is past where
+// it would be, or it has had its time.
 func (t *timeline) inOrder(q *queued, now time.Time) bool {
 	other := otherKind(q.Kind)
-	return t.finished || !t.kinds[other] || q.seen[other] && q.last[other] >= q.Time ||
-		!now.Before(t.patience(q, now))
+	if !t.kinds[other] || q.seen[other] && q.last[other] >= q.Time {
+		return true
+	}
+	late := t.late[other].get(now)
+	if late == 0 && q.Sent >= q.Time || q.newest > q.Time+late+jitter {
+		return true
+	}
+	return !t.full() && !now.Before(t.patience(q, now))
 }
 
-// patience is until when a frame waits for the other track: as long as that
-// came late by lately, and a lace's later frame until its own time.
+// patience is until when a frame waits for the other track, whatever comes: as
+// long as that came late by lately, and a lace's later frame until its own
+// time. It doesn't count while the publisher is held back.
 func (t *timeline) patience(q *queued, now time.Time) time.Time {
-	ahead := max(0, min(q.Time-q.Sent, maxApart))
-	return q.came.Add(t.late[otherKind(q.Kind)].get(now) + ahead)
+	hold := max(0, min(q.Time-q.Sent, maxApart))
+	if !t.finished {
+		hold += t.late[otherKind(q.Kind)].get(now)
+	}
+	return q.came.Add(hold + hold/8 + jitter)
 }
 
 // fix maps a segment to the stream's clock once its lowest time is known: when

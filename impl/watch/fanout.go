@@ -310,7 +310,7 @@ func (p *pump) run(slot *live.Slot) {
 		for slot.Next() != nil && !slot.Last {
 			slot = slot.Next()
 		}
-		over = slot.Next() != nil
+		over = slot.Next() != nil && slot.Last
 		viewers = append(viewers, p.admit(over)...)
 		viewers = keep(viewers, scratch, time.Now())
 	}

@@ -1,0 +1,68 @@
+package clients_test
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// needElements skips the test where GStreamer lacks one of the elements.
+func needElements(ctx context.Context, t *testing.T, elements ...string) {
+	t.Helper()
+	for _, element := range elements {
+		inspect := run(ctx, t, "gst-inspect-1.0", []string{"--exists", element})
+		if <-inspect.done; inspect.err != nil {
+			missing(t, "GStreamer's element "+element)
+		}
+	}
+}
+
+// TestGstLaunchWatches has gst-launch-1.0 join late and decode both tracks,
+// until the publisher ends the stream and with it the pipeline.
+func TestGstLaunchWatches(t *testing.T) {
+	ctx := begin(t)
+	needElements(ctx, t, words("souphttpsrc matroskademux vp8dec vorbisdec audioconvert")...)
+	air := onAir(ctx, t, plain)
+	folder := t.TempDir()
+	r, w := pipe(t)
+	gst := run(ctx, t, "gst-launch-1.0", args(words("-q souphttpsrc"), []string{"location=" + air.url},
+		words("! matroskademux name=demux "+
+			"demux.video_0 ! queue ! vp8dec ! video/x-raw,format=I420 ! identity check-imperfect-timestamp=true ! fdsink "+
+			"demux.audio_0 ! queue ! vorbisdec ! audioconvert ! audio/x-raw,format=S16LE,rate=48000,channels=2 ! "+
+			"filesink location=sound")), withOutput(w), inFolder(folder))
+	w.Close()
+	const picture = loopWidth * loopHeight * 3 / 2 // bytes of 4:2:0
+	raw := make([]byte, 2*loopRate*picture)
+	if _, err := io.ReadFull(r, raw); err != nil {
+		t.Fatalf("reading decoded pictures: %v", err)
+	}
+	air.end()
+	rest, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatalf("reading decoded pictures to the end: %v", err)
+	}
+	gst.succeeds(t)
+	gst.quiet(t)
+
+	pictures := planes(t, append(raw, rest...), picture)
+	stamps(t, pictures)
+	checkSound(t, read(t, folder, "sound"), time.Duration(len(pictures)-5)*time.Second/loopRate)
+	// The last picture that was published was the last to be decoded.
+	sent, _ := air.state()
+	if n := (len(pictures) - 1) % loopRate; n != (sent-1)%loopRate {
+		t.Errorf("%d pictures were decoded up to the end, the first viewer got %d", len(pictures), sent)
+	}
+}
+
+// read is the content of a file that a program wrote.
+func read(t *testing.T, folder, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(folder, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
