@@ -1,10 +1,12 @@
 package clients_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
+	"testing"
 	"time"
 
 	"tureen/loadgen/webm"
@@ -303,4 +305,79 @@ func unsigned(b []byte) (v uint64) {
 		v = v<<8 | uint64(c)
 	}
 	return v
+}
+
+// miniature is the smallest body with both tracks: a key frame, a sound and
+// another picture, at 0, 5 and 9 ms.
+func miniature() []byte {
+	element := func(id uint64, contents ...[]byte) []byte {
+		content := bytes.Join(contents, nil)
+		var head []byte
+		for shift := 24; shift >= 0; shift -= 8 {
+			if id>>shift > 0 {
+				head = append(head, byte(id>>shift))
+			}
+		}
+		return append(append(head, 0x80|byte(len(content))), content...)
+	}
+	endless := func(id uint64) []byte {
+		head := element(id)
+		return append(head[:len(head)-1], 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF)
+	}
+	entry := func(number, kind byte, codec string, more ...[]byte) []byte {
+		return element(idEntry, element(idNumber, []byte{number}), element(idType, []byte{kind}),
+			element(idLacing, []byte{0}), element(idCodec, []byte(codec)), bytes.Join(more, nil))
+	}
+	size := element(idVideo, element(idWidth, []byte{32}), element(idHeight, []byte{18}))
+	return bytes.Join([][]byte{
+		element(idEBML, element(idDocType, []byte("webm"))),
+		endless(idSegment),
+		element(idInfo),
+		element(idTracks, entry(1, 1, "V_VP8", size), entry(2, 2, "A_VORBIS")),
+		endless(idCluster), element(idTimestamp, []byte{0}),
+		element(idSimpleBlock, []byte{0x81, 0, 0, 0x80, 0}),
+		element(idSimpleBlock, []byte{0x82, 0, 5, 0x80, 7}),
+		element(idSimpleBlock, []byte{0x81, 0, 9, 0, 1}),
+	}, nil)
+}
+
+// TestParseSeesFaults makes sure that the reader of viewers' bodies can say no.
+func TestParseSeesFaults(t *testing.T) {
+	good := miniature()
+	if _, err := parse(good); err != nil {
+		t.Fatalf("a good body: %v", err)
+	}
+	tests := map[string]func([]byte) []byte{
+		"cut in a block":        func(b []byte) []byte { return b[:len(b)-1] },
+		"another document type": func(b []byte) []byte { return bytes.Replace(b, []byte("webm"), []byte("mkva"), 1) },
+		"another codec":         func(b []byte) []byte { return bytes.Replace(b, []byte("V_VP8"), []byte("V_VP9"), 1) },
+		"laced track": func(b []byte) []byte {
+			return bytes.Replace(b, []byte{idLacing, 0x81, 0}, []byte{idLacing, 0x81, 1}, 1)
+		},
+		"laced block": func(b []byte) []byte {
+			return bytes.Replace(b, []byte{0x82, 0, 5, 0x80}, []byte{0x82, 0, 5, 0x82}, 1)
+		},
+		"step back": func(b []byte) []byte {
+			return bytes.Replace(b, []byte{0x81, 0, 9, 0}, []byte{0x81, 0, 4, 0}, 1)
+		},
+		"before its cluster": func(b []byte) []byte {
+			return bytes.Replace(b, []byte{0x82, 0, 5, 0x80}, []byte{0x82, 0xFF, 0xFF, 0x80}, 1)
+		},
+		"begins without a key frame": func(b []byte) []byte {
+			return bytes.Replace(b, []byte{0x81, 0, 0, 0x80, 0}, []byte{0x81, 0, 0, 0, 1}, 1)
+		},
+		"wrong key flag": func(b []byte) []byte {
+			return bytes.Replace(b, []byte{0x81, 0, 9, 0, 1}, []byte{0x81, 0, 9, 0x80, 1}, 1)
+		},
+		"unknown track": func(b []byte) []byte {
+			return bytes.Replace(b, []byte{0x82, 0, 5, 0x80}, []byte{0x83, 0, 5, 0x80}, 1)
+		},
+		"element of another kind": func(b []byte) []byte { return append(b, 0xEC, 0x80) },
+		"no frames":               func([]byte) []byte { return good[:bytes.Index(good, []byte{0x1F, 0x43, 0xB6, 0x75})] },
+	}
+	for name, spoil := range tests {
+		if _, err := parse(spoil(bytes.Clone(good))); err == nil {
+			t.Errorf("%s: no fault found", name)
+		}
+	}
 }

@@ -193,14 +193,29 @@ func (p *proxy) logOf(session string) string {
 
 // text is a buffer that may be read while a process writes to it.
 type text struct {
-	mu sync.Mutex
-	b  strings.Builder
+	mu   sync.Mutex
+	b    strings.Builder
+	more chan struct{} // closed at the next write; nil while nobody asked
 }
 
 func (t *text) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.more != nil {
+		close(t.more)
+		t.more = nil
+	}
 	return t.b.Write(p)
+}
+
+// state is what was written, and a channel that is closed at the next write.
+func (t *text) state() (written string, more <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.more == nil {
+		t.more = make(chan struct{})
+	}
+	return t.b.String(), t.more
 }
 
 func (t *text) String() string {

@@ -81,11 +81,11 @@ type program struct {
 // option changes a command before it starts.
 type option func(*exec.Cmd)
 
-func withInput(r io.Reader) option   { return func(c *exec.Cmd) { c.Stdin = r } }
-func withOutput(w io.Writer) option  { return func(c *exec.Cmd) { c.Stdout = w } }
-func inFolder(folder string) option  { return func(c *exec.Cmd) { c.Dir = folder } }
-func (p *program) String() string    { return p.name }
-func words(line string) []string     { return strings.Fields(line) }
+func withInput(r io.Reader) option  { return func(c *exec.Cmd) { c.Stdin = r } }
+func withOutput(w io.Writer) option { return func(c *exec.Cmd) { c.Stdout = w } }
+func inFolder(folder string) option { return func(c *exec.Cmd) { c.Dir = folder } }
+func (p *program) String() string   { return p.name }
+func words(line string) []string    { return strings.Fields(line) }
 func args(parts ...[]string) (all []string) {
 	for _, part := range parts {
 		all = append(all, part...)

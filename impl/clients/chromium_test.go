@@ -1,0 +1,241 @@
+package clients_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	_ "embed"
+
+	"github.com/chromedp/chromedp"
+
+	"tureen/fixtures/stamp"
+)
+
+//go:embed testdata/player.html
+var playerPage []byte
+
+// The size in which the page looks at pictures.
+const (
+	lookWidth  = 160
+	lookHeight = 90
+)
+
+// playTime is for how long a viewer in the browser must play, in seconds.
+const playTime = 2.0
+
+// played is how a player on the page does.
+type played struct {
+	Began   float64 `json:"began"` // media time in seconds
+	At      float64 `json:"at"`
+	Width   int     `json:"width"`
+	Height  int     `json:"height"`
+	Total   int     `json:"total"` // pictures, so far
+	Dropped int     `json:"dropped"`
+	Decoded int     `json:"decoded"`
+	Sound   int     `json:"sound"` // bytes decoded
+	Ended   bool    `json:"ended"`
+	Error   string  `json:"error"`
+	Fault   string  `json:"fault"` // of looking at a picture
+	Shown   []struct {
+		At   float64 `json:"at"`
+		Luma []byte  `json:"luma"`
+	} `json:"shown"`
+}
+
+// TestChromium has headless Chromium play streams with <video src>, on a page of
+// another origin.
+func TestChromium(t *testing.T) {
+	ctx := begin(t)
+	browser := startBrowser(ctx, t)
+	t.Run("late, and to the end", func(t *testing.T) { testPlayer(t, browser) })
+	t.Run("two at once", func(t *testing.T) { testTwoPlayers(t, browser) })
+	t.Run("HTTP/2", func(t *testing.T) { testPlayerOverTLS(t, browser) })
+}
+
+// startBrowser starts a browser that trusts any certificate.
+func startBrowser(ctx context.Context, t *testing.T) context.Context {
+	t.Helper()
+	// The browser's life isn't the test's context's, so that it ends in order.
+	allocator, stop := chromedp.NewExecAllocator(context.WithoutCancel(ctx),
+		append(chromedp.DefaultExecAllocatorOptions[:],
+			chromedp.ExecPath(need(t, "chromium", "chromium-browser", "google-chrome")),
+			chromedp.NoSandbox, // containers' users may not make one
+			chromedp.IgnoreCertErrors,
+		)...)
+	t.Cleanup(stop)
+	browser, _ := chromedp.NewContext(allocator)
+	t.Cleanup(func() {
+		ending, cancel := context.WithTimeout(browser, drainTime)
+		defer cancel()
+		if err := chromedp.Cancel(ending); err != nil {
+			t.Logf("ending Chromium: %v", err)
+		}
+	})
+	if err := chromedp.Do(browser); err != nil {
+		t.Fatalf("starting Chromium: %v", err)
+	}
+	return browser
+}
+
+// tab is a window of the browser that shows the players' page.
+type tab struct {
+	ctx context.Context
+}
+
+func openTab(t *testing.T, browser context.Context) *tab {
+	t.Helper()
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Write(playerPage)
+	}))
+	t.Cleanup(page.Close)
+	ctx, cancel := chromedp.NewContext(browser)
+	t.Cleanup(cancel)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("opening a window: %v", err)
+	}
+	ctx, cancel = context.WithTimeout(ctx, testTime)
+	t.Cleanup(cancel)
+	if err := chromedp.Do(ctx, chromedp.Navigate(page.URL)); err != nil {
+		t.Fatalf("opening the players' page: %v", err)
+	}
+	return &tab{ctx}
+}
+
+// watch has the page open a player, and returns its number.
+func (b *tab) watch(t *testing.T, url string) int {
+	t.Helper()
+	number, err := chromedp.Run(b.ctx, chromedp.Evaluate[int](fmt.Sprintf("watch(%q)", url)))
+	if err != nil {
+		t.Fatalf("opening a player: %v", err)
+	}
+	return number
+}
+
+// ask has the page wait for something, and returns a player's state then.
+func (b *tab) ask(t *testing.T, format string, arguments ...any) played {
+	t.Helper()
+	expression := fmt.Sprintf(format, arguments...)
+	state, err := chromedp.Run(b.ctx, chromedp.Evaluate[played](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatalf("%s: %v", expression, err)
+	}
+	return state
+}
+
+// plays waits until a player has played for a while, and judges it.
+func (b *tab) plays(t *testing.T, number, width, height int) played {
+	t.Helper()
+	began := time.Now()
+	p := b.ask(t, "played(%d, %g)", number, playTime)
+	t.Logf("after %v Chromium plays at %.3f s (from %.3f): %d pictures decoded, %d of %d dropped, %d bytes of sound",
+		time.Since(began).Round(time.Millisecond), p.At, p.Began, p.Decoded, p.Dropped, p.Total, p.Sound)
+	if p.Error != "" || p.Ended || p.At-p.Began < playTime {
+		t.Errorf("the player is at %g s, ended: %t, error %q; want more than %g s from %g s on", p.At, p.Ended, p.Error, playTime, p.Began)
+	}
+	if p.Width != width || p.Height != height {
+		t.Errorf("the player shows pictures of %d×%d, want %d×%d", p.Width, p.Height, width, height)
+	}
+	if p.Decoded <= loopRate || p.Sound == 0 {
+		t.Errorf("the player decoded %d pictures and %d bytes of sound in %g s", p.Decoded, p.Sound, playTime)
+	}
+	if p.Dropped*4 > p.Total {
+		t.Errorf("the player dropped %d of %d pictures", p.Dropped, p.Total)
+	}
+	return p
+}
+
+// numbers reads the stamps of the pictures that a player showed, and expects
+// that they rise as the pictures' times do.
+func numbers(t *testing.T, p played, modulo int) []int {
+	t.Helper()
+	if p.Fault != "" || len(p.Shown) == 0 {
+		t.Fatalf("%d pictures were looked at: %s", len(p.Shown), p.Fault)
+	}
+	var all []int
+	for i, picture := range p.Shown {
+		n, err := stamp.ReadLuma(picture.Luma, lookWidth, lookWidth, lookHeight)
+		if err != nil {
+			t.Fatalf("picture %d that was shown, at %g s: %v", i, picture.At, err)
+		}
+		all = append(all, n)
+		if i == 0 {
+			continue
+		}
+		rise := float64((n-all[i-1]+modulo)%modulo) / loopRate
+		if passed := picture.At - p.Shown[i-1].At; rise == 0 || math.Abs(rise-passed) > 0.5/loopRate {
+			t.Errorf("picture %d is shown %.3f s after %d: want %.3f s", n, passed, all[i-1], rise)
+		}
+	}
+	return all
+}
+
+// testPlayer comes late, watches, and sees the publisher end.
+func testPlayer(t *testing.T, browser context.Context) {
+	ctx := begin(t)
+	air := onAir(ctx, t, plain)
+	page := openTab(t, browser)
+	player := page.watch(t, air.url)
+	state := page.plays(t, player, loopWidth, loopHeight)
+	shown := numbers(t, state, loopPictures)
+	sent, _ := air.state()
+	t.Logf("pictures %d to %d were shown, %d were on the air", shown[0], shown[len(shown)-1], sent)
+
+	air.end()
+	if end := page.ask(t, "ended(%d)", player); !end.Ended || end.Error != "" {
+		t.Errorf("the publisher ended; the player has ended: %t, error %q", end.Ended, end.Error)
+	}
+}
+
+// testTwoPlayers watches one stream twice, the second viewer from later on.
+func testTwoPlayers(t *testing.T, browser context.Context) {
+	ctx := begin(t)
+	air := onAir(ctx, t, plain)
+	page := openTab(t, browser)
+	first := page.watch(t, air.url)
+	numbers(t, page.plays(t, first, loopWidth, loopHeight), loopPictures)
+	second := page.watch(t, air.url)
+	before := page.ask(t, "state(%d)", first).At
+	numbers(t, page.plays(t, second, loopWidth, loopHeight), loopPictures)
+	after := page.ask(t, "state(%d)", first)
+	if after.Error != "" || after.Ended || after.At < before+playTime-1 {
+		t.Errorf("while another played for %g s the first player went from %g s to %g s, ended: %t, error %q",
+			playTime, before, after.At, after.Ended, after.Error)
+	}
+}
+
+// testPlayerOverTLS watches a file that is being sent, to its end.
+func testPlayerOverTLS(t *testing.T, browser context.Context) {
+	ctx := begin(t)
+	p, certificate := startTLS(t)
+	clip, session := open(t, plainClip), newSession(t, p)
+	page := openTab(t, browser)
+	witness := watchTLS(ctx, t, p.url(session), certificate)
+	publisher := run(ctx, t, "curl", args([]string{"--cacert", certificate, "-T", file(t, clip)}, curlPublishes(p.url(session))))
+	witness.await(ctx, t, late)
+	player := page.watch(t, p.url(session))
+	state := page.plays(t, player, loopWidth, loopHeight)
+	numbers(t, state, len(clip.Frames))
+	publisher.succeeds(t)
+	if end := page.ask(t, "ended(%d)", player); !end.Ended || end.Error != "" {
+		t.Errorf("the publisher ended; the player has ended: %t, error %q", end.Ended, end.Error)
+	}
+	protocol, err := chromedp.Run(page.ctx, chromedp.Evaluate[string](
+		`performance.getEntriesByType("resource").find(e => e.initiatorType == "video")?.nextHopProtocol ?? "none seen"`))
+	if err != nil || protocol != "h2" {
+		t.Errorf("Chromium watched over %q, want h2; error: %v", protocol, err)
+	}
+}
+
+// watchTLS has curl follow a stream over TLS from its beginning.
+func watchTLS(ctx context.Context, t *testing.T, url, certificate string) *recording {
+	t.Helper()
+	curl, body := curlWatches(ctx, t, url, "--cacert", certificate, "-H", "Prefer: wait=30")
+	awaitLine(ctx, t, curl, "> GET ")
+	return body
+}

@@ -1,0 +1,127 @@
+package clients_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startTLS starts a proxy that speaks TLS, for this test alone, and returns the
+// file of the certificate that clients must trust.
+func startTLS(t *testing.T) (p *proxy, certificate string) {
+	t.Helper()
+	certificate, key := makeCertificate(t)
+	p, err := startProxy("https", "--tls-cert="+certificate, "--tls-key="+key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p, certificate
+}
+
+// makeCertificate makes a certificate of 127.0.0.1 that signs itself.
+func makeCertificate(t *testing.T) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "tureen's tests"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	return writePEM(t, folder, "CERTIFICATE", der), writePEM(t, folder, "PRIVATE KEY", pkcs8)
+}
+
+func writePEM(t *testing.T, folder, kind string, der []byte) (path string) {
+	t.Helper()
+	path = filepath.Join(folder, strings.ToLower(strings.ReplaceAll(kind, " ", "-"))+".pem")
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestCurlOverTLS publishes over HTTP/2 and watches over both versions.
+func TestCurlOverTLS(t *testing.T) {
+	ctx := begin(t)
+	need(t, "curl")
+	p, certificate := startTLS(t)
+	clip, session := open(t, shortClip), newSession(t, p)
+	trust := []string{"--cacert", certificate}
+
+	// Held until the stream starts, both viewers get all of it.
+	versions := map[string]string{"--http2": "2/200/", "--http1.1": "1.1/200/"}
+	curls, bodies := map[string]*program{}, map[string]*recording{}
+	for flag := range versions {
+		curls[flag], bodies[flag] = curlWatches(ctx, t, p.url(session), args(trust, []string{flag, "-H", "Prefer: wait=30"})...)
+		awaitLine(ctx, t, curls[flag], "> GET ")
+	}
+	publisher := run(ctx, t, "curl", args(trust, words("--http2 -T"), []string{file(t, clip)}, curlPublishes(p.url(session))))
+	publisher.succeeds(t)
+	if version, _ := answerOf(t, publisher); version != "HTTP/2 200" {
+		t.Errorf("the publisher was answered %q, want HTTP/2 200", version)
+	}
+	sent := published(t, clip.Data)
+	for flag, want := range versions {
+		t.Run("viewer "+flag, func(t *testing.T) {
+			curl := curls[flag]
+			curl.succeeds(t)
+			got := bodies[flag].whole(t)
+			checkWhole(t, sent, got)
+			checkSummary(t, publisher.stdout.String(), session, len(clip.Data), got)
+			if !strings.HasSuffix(strings.TrimSpace(curl.stderr.String()), want) {
+				t.Errorf("curl doesn't report %s", want)
+			}
+		})
+	}
+}
+
+// awaitLine waits until a program has printed a text on stderr.
+func awaitLine(ctx context.Context, t *testing.T, p *program, line string) {
+	t.Helper()
+	for {
+		printed, more := p.stderr.state()
+		if strings.Contains(printed, line) {
+			return
+		}
+		select {
+		case <-more:
+		case <-p.done:
+			t.Fatalf("%s ended (%v) and never printed %q", p.name, p.err, line)
+		case <-ctx.Done():
+			t.Fatalf("%s doesn't print %q: %v", p.name, line, ctx.Err())
+		}
+	}
+}
