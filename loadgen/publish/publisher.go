@@ -13,15 +13,13 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
-	"golang.org/x/sys/unix"
 )
 
 const (
 	dialTimeout     = 5 * time.Second
-	continueTimeout = time.Second            // how long to wait for 100 Continue, as curl does
-	stopTimeout     = 2 * time.Second        // how long a blocked write may go on once the publisher is to end
-	answerTimeout   = 10 * time.Second       // how long to wait for the answer to a whole body
-	sleepSlice      = 100 * time.Millisecond // the longest sleep, after which the context is looked at
+	continueTimeout = time.Second      // how long to wait for 100 Continue, as curl does
+	stopTimeout     = 2 * time.Second  // how long a blocked write may go on once the publisher is to end
+	answerTimeout   = 10 * time.Second // how long to wait for the answer to a whole body
 	maxAnswer       = 64 << 10
 )
 
@@ -184,6 +182,11 @@ func (p *Publisher) broken(err error) (Answer, error) {
 // send writes each frame at its due time, one chunk and one write per frame.
 func (p *Publisher) send(ctx context.Context, start time.Time) error {
 	const room = 10 // for a chunk's size in up to eight hexadecimal digits, CR and LF
+	clock, err := newAlarm()
+	if err != nil {
+		return err
+	}
+	defer clock.close()
 	s := p.cfg.Source.stream()
 	buf := make([]byte, room, 256<<10)
 	free := start // when the previous write was done
@@ -195,7 +198,7 @@ func (p *Publisher) send(ctx context.Context, start time.Time) error {
 			return nil
 		}
 		at := start.Add(due)
-		if !sleepUntil(ctx, at) {
+		if !clock.until(ctx, at) {
 			return nil
 		}
 		if err := p.early(); err != nil {
@@ -270,17 +273,3 @@ func (p *Publisher) Stats() Stats {
 
 // Close breaks the connection, if Run has not ended it.
 func (p *Publisher) Close() error { return p.conn.Close() }
-
-// sleepUntil sleeps in the kernel, to some 50 µs; the runtime's own timers are kept only to a millisecond when nothing
-// else runs. It returns false when the context has ended.
-func sleepUntil(ctx context.Context, at time.Time) bool {
-	for ctx.Err() == nil {
-		left := time.Until(at)
-		if left <= 0 {
-			return true
-		}
-		spec := unix.NsecToTimespec(int64(min(left, sleepSlice)))
-		_ = unix.ClockNanosleep(unix.CLOCK_MONOTONIC, 0, &spec, nil)
-	}
-	return false
-}

@@ -337,6 +337,10 @@ func (t *trial) watch(ctx context.Context, start time.Duration) {
 	t.cfg.Progress("waiting up to %v for frames on their way", settleTime)
 	t.settle(settleTime)
 	t.collector.Do(func() { t.report.Noise.During = t.noise.Latencies() })
+	if p99 := t.report.Noise.During.Quantile99(); p99 > t.cfg.MaxNoise {
+		t.report.Warn("the noise floor rose to %v at p99 during the run, by the target's own load or by others': "+
+			"latencies are no better than that", p99)
+	}
 }
 
 // join hands the viewers to the pool.
