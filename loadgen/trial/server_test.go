@@ -23,6 +23,9 @@ type server struct {
 	onWatch func(viewer int, w http.ResponseWriter) (answered bool)
 	// breakAfter breaks a viewer's body after that many frames; 0 doesn't.
 	breakAfter int
+	// as has frames sent on as frames of this clip, number by number: what a transcoder makes of a stamped clip in another
+	// format.
+	as *webm.Clip
 	// failAfter ends the publisher with 500 after that many frames; 0 doesn't.
 	failAfter int
 
@@ -56,6 +59,7 @@ func (s *server) publish(w http.ResponseWriter, r *http.Request) {
 	defer s.end()
 	var scanner webm.Scanner
 	var data []byte
+	transcode := s.transcoder()
 	buf := make([]byte, 16<<10)
 	for frames := 0; ; {
 		n, err := r.Body.Read(buf)
@@ -68,7 +72,7 @@ func (s *server) publish(w http.ResponseWriter, r *http.Request) {
 			data = append(data, p[:used]...)
 			p = p[used:]
 			if complete {
-				s.send(unit{data, scanner.Frame})
+				s.send(transcode(unit{data, scanner.Frame}))
 				data = nil
 				frames++
 			}
@@ -83,6 +87,28 @@ func (s *server) publish(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "out of order", http.StatusInternalServerError)
 			return
 		}
+	}
+}
+
+// transcoder returns what makes frames of another clip of frames, or leaves them as they are.
+func (s *server) transcoder() func(u unit) unit {
+	if s.as == nil {
+		return func(u unit) unit { return u }
+	}
+	clips := map[webm.Kind][]*webm.ClipFrame{}
+	for i := range s.as.Frames {
+		f := &s.as.Frames[i]
+		clips[f.Kind] = append(clips[f.Kind], f)
+	}
+	writer := webm.NewWriter(s.as)
+	count := map[webm.Kind]int{}
+	return func(u unit) unit {
+		frames := clips[u.frame.Kind]
+		f := frames[count[u.frame.Kind]%len(frames)]
+		count[u.frame.Kind]++
+		frame := f.Frame
+		frame.Timestamp = u.frame.Timestamp
+		return unit{writer.Append(nil, f, frame.Timestamp), frame}
 	}
 }
 

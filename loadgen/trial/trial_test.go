@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"tureen/fixtures"
 	"tureen/loadgen/measure"
 	"tureen/loadgen/publish"
 	"tureen/loadgen/report"
@@ -85,6 +86,30 @@ func TestPerfectServer(t *testing.T) {
 				t.Errorf("noise %+v, generator %+v, %d bytes", r.Noise, r.Generator, r.BytesRead)
 			}
 		})
+	}
+}
+
+// Pictures that come in another coding than they were sent in are told by their stamps.
+func TestTranscodingServer(t *testing.T) {
+	fixture, err := fixtures.Open("webm-vp8-vorbis")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clip, err := webm.Parse(fixture.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := try(t, &server{as: clip}, "mkv-h264-aac")
+	if r.Verdict.Exit != report.Holds {
+		t.Errorf("verdict %+v", r.Verdict)
+	}
+	for kind, k := range r.Tracks {
+		if k.Mode != measure.Transcoded || k.Lost != 0 || k.Latency.Count == 0 || k.Latency.P50 > time.Second.Microseconds() {
+			t.Errorf("%s: %+v", kind, k)
+		}
+	}
+	if v := r.Tracks["video"]; v.Latency.Count != v.Expected {
+		t.Errorf("video: %+v", v)
 	}
 }
 

@@ -105,7 +105,7 @@ func (r *response) framing(b byte) error {
 	case awaitsChunkCR:
 		return r.expect(b, '\r', awaitsChunkLF)
 	case awaitsChunkLF:
-		r.left, r.digits, r.line = 0, 0, 0
+		r.digits, r.line = 0, 0
 		return r.expect(b, '\n', awaitsSize)
 	case awaitsTrailerLF:
 		return r.expect(b, '\n', inTrailer)

@@ -33,6 +33,7 @@ var responses = []struct {
 }{
 	{"chunks", chunkedHead + "5\r\nhello\r\n1\r\n \r\n00a\r\n0123456789\r\n0\r\n\r\n", 200, "hello 0123456789", true},
 	{"extension and trailer", chunkedHead + "3;a=b\r\nabc\r\n2 \r\nde\r\n0\r\nX: y\r\nZ: \r\n\r\n", 200, "abcde", true},
+	{"many chunks", chunkedHead + strings.Repeat("0001\r\nx\r\n", 20) + "0\r\n\r\n", 200, strings.Repeat("x", 20), true},
 	{"cut in a chunk", chunkedHead + "5\r\nhel", 200, "hel", false},
 	{"cut between chunks", chunkedHead + "3\r\nhel\r\n", 200, "hel", false},
 	{"cut before the last line", chunkedHead + "3\r\nhel\r\n0\r\n", 200, "hel", false},
