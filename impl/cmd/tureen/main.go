@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/alecthomas/kong"
-	kongyaml "github.com/alecthomas/kong-yaml"
 )
 
 const description = `A live proxy: publishers send media by HTTP PUT or POST, any number of viewers get it as WebM by GET.
@@ -16,7 +15,7 @@ const description = `A live proxy: publishers send media by HTTP PUT or POST, an
   ffmpeg -re -i clip.mkv -c:v libvpx -c:a libvorbis -f webm -method PUT http://localhost:8000/stream/demo
   ffplay http://localhost:8000/stream/demo
 
-Every flag can also be set in the environment, --listen as TUREEN_LISTEN, or in a YAML file named by --config.`
+Every flag can also be set in the environment, --listen as TUREEN_LISTEN, or as "listen: :8000" in a YAML file named by --config.`
 
 // program is the command line.
 type program struct {
@@ -26,15 +25,19 @@ type program struct {
 	Health health `cmd:"" help:"Ask a running proxy whether it answers; exits 0 when it does. For container engines."`
 }
 
-func main() {
-	var p program
-	ctx := kong.Parse(&p,
+func options() []kong.Option {
+	return []kong.Option{
 		kong.Name("tureen"),
 		kong.Description(description),
-		kong.UsageOnError(),
+		kong.ShortUsageOnError(),
 		kong.DefaultEnvars("TUREEN"),
-		kong.Configuration(kongyaml.Loader),
-	)
+		kong.Configuration(loadSettings),
+	}
+}
+
+func main() {
+	var p program
+	ctx := kong.Parse(&p, options()...)
 	if err := ctx.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "tureen: "+err.Error())
 		os.Exit(1)

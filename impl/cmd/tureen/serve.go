@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 
 // serve runs the proxy.
 type serve struct {
-	Listen  string        `default:":8000" help:"Address and port to serve on." placeholder:"ADDR:PORT"`
+	Listen  string        `default:":8000" help:"Address and port to serve on (${default})." placeholder:"ADDR:PORT"`
 	TLSCert string        `help:"Certificate chain in PEM; with it the port speaks TLS and HTTP/2." placeholder:"FILE" type:"existingfile" and:"tls"`
 	TLSKey  string        `help:"The certificate's key in PEM." placeholder:"FILE" type:"existingfile" and:"tls"`
 	Idle    time.Duration `default:"10s" help:"End a publisher that sends nothing for this long."`
@@ -50,13 +51,40 @@ func (c *serve) Run() error {
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.level()}))
 	files := raiseFiles()
+	boundHeap()
 	listener, err := c.listen()
 	if err != nil {
 		return err
 	}
 	proxy := server.New(server.Config{Idle: c.Idle, Grace: c.Grace, Budget: c.Budget, Log: log})
+	front := proxy.HTTP()
+	if front.TLSConfig, err = c.tls(); err != nil {
+		return err
+	}
 	c.announce(os.Stdout, listener.Addr(), files)
-	return c.serve(ctx, proxy, listener)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+		c.drain(proxy, front, log)
+	}()
+	err = c.serve(ctx, front, listener)
+	stop()
+	<-drained
+	return err
+}
+
+// tls is the configuration for TLS; nil without a certificate.
+func (c *serve) tls() (*tls.Config, error) {
+	if c.TLSCert == "" {
+		return nil, nil
+	}
+	certificate, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{certificate}}, nil
 }
 
 func (c *serve) level() (level slog.Level) {
@@ -80,38 +108,29 @@ func (c *serve) listen() (net.Listener, error) {
 }
 
 // serve answers requests until ctx ends, then drains.
-func (c *serve) serve(ctx context.Context, proxy *server.Server, listener net.Listener) error {
-	front := proxy.HTTP()
-	served := make(chan error, 1)
-	go func() {
-		if c.TLSCert != "" {
-			served <- front.ServeTLS(listener, c.TLSCert, c.TLSKey)
-			return
-		}
-		served <- front.Serve(listener)
-	}()
-	select {
-	case err := <-served:
-		listener.Close()
-		return explain(err)
-	case <-ctx.Done():
+func (c *serve) serve(ctx context.Context, front *http.Server, listener net.Listener) error {
+	var err error
+	if front.TLSConfig != nil {
+		err = front.ServeTLS(listener, "", "")
+	} else {
+		err = front.Serve(listener)
 	}
-	late, cancel := context.WithTimeout(context.Background(), c.Drain)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("serve: %w", err)
+}
+
+// drain ends all sessions and waits until viewers have got their ends, for less
+// than the drain time: the process is to be gone by then.
+func (c *serve) drain(proxy *server.Server, front *http.Server, log *slog.Logger) {
+	late, cancel := context.WithTimeout(context.Background(), c.Drain*9/10)
 	defer cancel()
 	proxy.Drain()
 	if err := errors.Join(front.Shutdown(late), proxy.Wait(late)); err != nil {
-		front.Close()
-		return fmt.Errorf("not all was sent within the drain time of %v: %w", c.Drain, err)
+		log.Warn("some didn't take the end of their stream in time", "error", err)
+		front.Close() // and the process's end closes the rest
 	}
-	return nil
-}
-
-func explain(err error) error {
-	var record tls.RecordHeaderError
-	if errors.As(err, &record) || errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return fmt.Errorf("serve: %w", err)
 }
 
 // raiseFiles raises the process's limit of open files to what the system
@@ -126,6 +145,19 @@ func raiseFiles() uint64 {
 		unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // it worked above
 	}
 	return limit.Cur
+}
+
+// heapGrowth is how much of the live heap may pile up before it is collected,
+// in percent. The live heap is a few seconds of media, so Go's default of 100
+// with its least heap of 4 MiB mostly costs memory: at 100 viewers 45 KiB a
+// viewer were resident, with this 30.
+const heapGrowth = 50
+
+// boundHeap sets heapGrowth unless the operator chose otherwise.
+func boundHeap() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
+	}
 }
 
 // fewFiles is where the limit of open files is worth a word.
