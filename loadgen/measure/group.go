@@ -34,6 +34,8 @@ type Group struct {
 	viewers []viewer
 	stamps  map[uint64]int
 
+	passable [2]bool // the source's track needs no transcoding
+
 	latency   [2]*hdrhistogram.Histogram
 	tallies   [2]tally
 	connect   *hdrhistogram.Histogram
@@ -95,6 +97,7 @@ func NewGroup(source *publish.Source, start, end time.Duration, viewers []view.V
 	}
 	for i, kind := range Kinds {
 		g.lanes[i] = newLane(source, kind)
+		g.passable[i] = source.Passable(kind)
 		g.latency[i] = newHistogram()
 	}
 	for i, v := range viewers {
@@ -307,7 +310,7 @@ func (g *Group) count(v *viewer, e *view.Event) {
 
 // compare notes whether a frame's bytes are the publisher's.
 func (g *Group) compare(t *track, tally *tally, p int, f slot, e *view.Event) {
-	if e.Hash == 0 {
+	if e.Hash == 0 || f.hash == 0 {
 		return
 	}
 	same := f.hash == e.Hash

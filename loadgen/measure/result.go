@@ -15,7 +15,7 @@ const (
 
 // Track is what became of one track at all viewers of a group.
 type Track struct {
-	Mode          string `json:"mode"`            // empty when nothing arrived
+	Mode          string `json:"mode"`            // empty when nothing arrived, or when the input's own frames aren't known
 	Expected      int64  `json:"expected"`        // frames due between each viewer's request and the end of the run
 	Received      int64  `json:"received"`        // all frames that arrived, replayed ones included
 	Lost          int64  `json:"lost"`            // expected, but not there when the run had settled
@@ -117,7 +117,7 @@ func (g *Group) trackResult(p int, kind webm.Kind) *Track {
 	switch {
 	case g.passed[p] > g.transcode[p]:
 		r.Mode = Passthrough
-	case r.Received > 0:
+	case g.transcode[p] > 0, r.Received > 0 && !g.passable[p]:
 		r.Mode = Transcoded
 	}
 	for i := range g.viewers {

@@ -39,9 +39,11 @@ type Source struct {
 	Frames      []Frame       // of the first video and the first audio track, in the order they are sent
 	Period      time.Duration // the length of a loop; 0 when the source is sent once
 	Hashed      bool          // the frames' hashes are known, so that frames passed through can be told by them
+	Restarts    bool          // the timestamps begin anew in the middle, so that a viewer's can't be foretold
 
-	clip *webm.Clip
-	data []byte
+	codecs map[webm.Kind]string
+	clip   *webm.Clip
+	data   []byte
 }
 
 // ErrInput is wrapped by the errors of inputs that can't be used.
@@ -96,9 +98,12 @@ func fromFixture(f *fixtures.Clip) (*Source, error) {
 // Loop returns the source that plays a clip over and over with rising timestamps. A loop lasts length, or, where that is
 // 0 or less than the clip holds, until the end of the last frame.
 func Loop(name string, clip *webm.Clip, length time.Duration) *Source {
-	s := &Source{Name: name, ContentType: "video/webm", Hashed: true, clip: clip}
+	s := &Source{Name: name, ContentType: "video/webm", Hashed: true, codecs: map[webm.Kind]string{}, clip: clip}
 	if !clip.Has(webm.Video) {
 		s.ContentType = "audio/webm"
+	}
+	for _, kind := range []webm.Kind{webm.Video, webm.Audio} {
+		s.codecs[kind] = codecs[clip.Codec(kind)]
 	}
 	for i := range clip.Frames {
 		f := &clip.Frames[i]
@@ -118,6 +123,7 @@ func Once(f *fixtures.Clip) (*Source, error) {
 	s := &Source{Name: f.Name, ContentType: f.ContentType, data: f.Data}
 	video, hasVideo := f.Track("video")
 	audio, hasAudio := f.Track("audio")
+	s.codecs = map[webm.Kind]string{webm.Video: video.Codec, webm.Audio: audio.Codec}
 	for _, frame := range f.Frames {
 		out := Frame{PTS: frame.PTS, Key: frame.Key, end: frame.End}
 		switch {
@@ -133,13 +139,41 @@ func Once(f *fixtures.Clip) (*Source, error) {
 	if len(s.Frames) == 0 {
 		return nil, fmt.Errorf("%w: fixture %s has no frames", ErrInput, f.Name)
 	}
+	s.joinRestarts()
 	s.rebase()
 	s.schedule()
-	// The bytes can only go out in their order, so a frame stored late holds up what is stored behind it.
+	s.dueInOrder()
+	return s, nil
+}
+
+// restart is how far timestamps must fall to be a new beginning rather than another order.
+const restart = 500 * time.Millisecond
+
+// joinRestarts lets what begins anew follow what came before, so that it is sent after it and not with it.
+func (s *Source) joinRestarts() {
+	var shift, newest time.Duration
+	for i := range s.Frames {
+		f := &s.Frames[i]
+		if i > 0 && f.PTS+shift < newest-restart {
+			shift = newest - f.PTS
+			s.Restarts = true
+		}
+		f.PTS += shift
+		newest = max(newest, f.PTS)
+	}
+}
+
+// dueInOrder makes frames due in the order in which their bytes can only be sent: one that is stored late holds up what
+// is stored behind it, and those that end together, in a lace, come together, with the last of them.
+func (s *Source) dueInOrder() {
 	for i := 1; i < len(s.Frames); i++ {
 		s.Frames[i].Due = max(s.Frames[i].Due, s.Frames[i-1].Due)
 	}
-	return s, nil
+	for i := len(s.Frames) - 2; i >= 0; i-- {
+		if s.Frames[i].end == s.Frames[i+1].end {
+			s.Frames[i].Due = s.Frames[i+1].Due
+		}
+	}
 }
 
 // rebase makes the earliest presentation time 0.
@@ -219,18 +253,21 @@ func (s *Source) Has(kind webm.Kind) bool {
 	return slices.ContainsFunc(s.Frames, func(f Frame) bool { return f.Kind == kind })
 }
 
+// codecs are the short names of the codecs that a live stream carries, by their Matroska names.
+var codecs = map[string]string{"V_VP8": "vp8", "A_VORBIS": "vorbis"}
+
+// Passable tells whether the track of a kind needs no transcoding: it is VP8 or Vorbis.
+func (s *Source) Passable(kind webm.Kind) bool {
+	return s.codecs[kind] == "vp8" || s.codecs[kind] == "vorbis"
+}
+
 // Traceable tells whether a viewer's scanner can tell this source's frames by their hashes when they are passed through:
 // it hashes VP8 key frames and sound.
 func (s *Source) Traceable() bool {
-	if !s.Hashed {
-		return false
+	if s.Has(webm.Video) {
+		return s.Hashed && s.Passable(webm.Video)
 	}
-	for _, t := range s.clip.Tracks {
-		if t.Kind == webm.Video {
-			return t.Codec == "V_VP8"
-		}
-	}
-	return true
+	return s.Hashed && s.Passable(webm.Audio)
 }
 
 // End returns when the last byte of a source that is sent once is due, and false for a looped one.

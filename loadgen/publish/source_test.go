@@ -40,7 +40,7 @@ func TestEveryInputHasASchedule(t *testing.T) {
 				break
 			}
 		}
-		if s.Frames[0].Due > 100*time.Millisecond {
+		if s.Frames[0].Due > 200*time.Millisecond {
 			t.Errorf("%s: first frame is due at %v", name, s.Frames[0].Due)
 		}
 		if last := s.Frames[len(s.Frames)-1].Due; s.Period > 0 && last >= s.Period {
@@ -139,6 +139,31 @@ func TestOnceSendsTheBytesAsTheyAre(t *testing.T) {
 		if !bytes.Equal(sent, clip.Data) {
 			t.Errorf("%s: %d bytes sent, not the clip's %d", name, len(sent), len(clip.Data))
 		}
+	}
+}
+
+// A lace can't be sent before its last frame is there, and what begins anew not before what came first is over.
+func TestScheduleOfOddFiles(t *testing.T) {
+	laced := openSource(t, "ebml-lacing-xiph")
+	together := 0
+	for i := 1; i < len(laced.Frames); i++ {
+		a, b := laced.Frames[i-1], laced.Frames[i]
+		if a.end == b.end {
+			together++
+			if a.Due != b.Due || a.Due < b.PTS {
+				t.Fatalf("frames of one lace, at %v and %v, are due at %v and %v", a.PTS, b.PTS, a.Due, b.Due)
+			}
+		}
+	}
+	if together == 0 {
+		t.Error("no laces")
+	}
+	again := openSource(t, "ebml-two-documents")
+	if end, _ := again.End(); !again.Restarts || end < 3500*time.Millisecond {
+		t.Errorf("two documents of 2 s: begins anew %v, ends at %v", again.Restarts, end)
+	}
+	if laced.Restarts {
+		t.Error("laces are taken for a new beginning")
 	}
 }
 

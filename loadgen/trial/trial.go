@@ -109,6 +109,9 @@ func start(cfg Config) (*trial, error) {
 	if cfg.Viewers < 1 || cfg.Duration <= 0 || cfg.Ramp < 0 {
 		return nil, fmt.Errorf("%w: at least one viewer, a duration above zero and no negative ramp are needed", ErrNoRun)
 	}
+	if cfg.Source.Restarts {
+		return nil, fmt.Errorf("%w: timestamps of %s begin anew in the middle, so that frames can't be told apart", ErrNoRun, cfg.Source.Name)
+	}
 	want := uint64(cfg.Viewers + spareFiles)
 	if limit, err := proc.RaiseDescriptors(want); err != nil || limit < want {
 		return nil, fmt.Errorf("%w: %d viewers need %d open files, the limit is %d (ulimit -n)", ErrNoRun, cfg.Viewers, want, limit)

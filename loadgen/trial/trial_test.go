@@ -17,22 +17,23 @@ import (
 
 const viewers = 6
 
-func config(t *testing.T, url, input string) Config {
+func input(t *testing.T, name string) *publish.Source {
 	t.Helper()
-	source, err := publish.Open(input)
+	source, err := publish.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	noise, err := publish.Open("webm-load")
-	if err != nil {
-		t.Fatal(err)
-	}
+	return source
+}
+
+func config(t *testing.T, url, name string) Config {
+	t.Helper()
 	target, err := ParseTarget(t.Context(), url, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return Config{
-		Target: target, Source: source, Noise: noise, Viewers: viewers, Ramp: 100 * time.Millisecond,
+		Target: target, Source: input(t, name), Noise: input(t, "webm-load"), Viewers: viewers, Ramp: 100 * time.Millisecond,
 		Duration: 1200 * time.Millisecond, Calibration: 200 * time.Millisecond,
 		// What is tested here is counting, which a busy machine doesn't disturb.
 		MaxNoise: time.Minute,
@@ -215,6 +216,7 @@ func TestNoRun(t *testing.T) {
 		{"nobody listens", "http://127.0.0.1:1", nil, "refused"},
 		{"publisher refused", refuse(http.StatusConflict), nil, "409 Conflict: no"},
 		{"no viewers", refuse(200), func(c *Config) { c.Viewers = 0 }, "at least one viewer"},
+		{"input that begins anew", refuse(200), func(c *Config) { c.Source = input(t, "ebml-two-documents") }, "begin anew"},
 		{"more viewers than descriptors", refuse(200), func(c *Config) { c.Viewers = 1 << 30 }, "open files"},
 	}
 	for _, test := range tests {

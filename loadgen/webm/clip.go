@@ -94,6 +94,12 @@ func (c *Clip) Has(kind Kind) bool {
 	return false
 }
 
+// Codec returns the CodecID of the first track of a kind, or nothing.
+func (c *Clip) Codec(kind Kind) string {
+	t, _ := first(c.Tracks, kind)
+	return t.Codec
+}
+
 // maxInCluster is how long a cluster may become; a block's relative timestamp has 16 bits of milliseconds.
 const maxInCluster = 5 * time.Second
 
