@@ -25,7 +25,7 @@ type Report struct {
 
 	measure.Result
 
-	BytesRead int64    `json:"bytes_read"`  // by all viewers, HTTP included
+	BytesRead int64    `json:"bytes_read"`  // by the viewers, HTTP included
 	Length    float64  `json:"measured_s"`  // from the first viewer's join to the end of what counts
 	Server    *Process `json:"server"`      // null when its processes aren't known
 	Generator *Process `json:"generator"`   // this process, publisher and viewers together

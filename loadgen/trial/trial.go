@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tureen/fixtures/stamp"
@@ -62,6 +63,7 @@ type trial struct {
 	before    uint64 // the server's resident memory without viewers, in bytes
 	peak      uint64 // the most of it seen since
 	ownBefore uint64 // the generator's own
+	read      atomic.Int64
 
 	collecting sync.WaitGroup
 	stopPool   sync.Once
@@ -81,7 +83,7 @@ func Run(ctx context.Context, cfg Config) (*report.Report, error) {
 		return nil, err
 	}
 	t.report.Cut = ctx.Err() != nil
-	t.report.BytesRead = t.pool.Bytes()
+	t.report.BytesRead = t.read.Load()
 	if t.group != nil {
 		t.report.Result = t.group.Result()
 	}
@@ -351,6 +353,7 @@ func (t *trial) join(start, first, end time.Duration) {
 	viewers := make([]view.Viewer, t.cfg.Viewers)
 	for i := range viewers {
 		viewers[i] = t.cfg.Target.viewer(i, first+t.cfg.Ramp*time.Duration(i)/time.Duration(len(viewers)))
+		viewers[i].Read = &t.read
 	}
 	group := measure.NewGroup(t.cfg.Source, start, end, viewers)
 	group.ReadStamp = stamp.Read

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,6 +58,7 @@ type conn struct {
 	place    int32
 	fd       int
 	request  []byte // not yet sent; nil once it is
+	bytes    *atomic.Int64
 	answered bool
 	response response
 	scanner  webm.Scanner
@@ -173,7 +175,7 @@ func (l *loop) join() {
 }
 
 func (l *loop) connect(v Viewer) {
-	c := &conn{loop: l, id: v.ID, fd: -1, place: l.vacancy()}
+	c := &conn{loop: l, id: v.ID, fd: -1, place: l.vacancy(), bytes: v.Read}
 	l.conns[c.place] = c
 	c.request = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tureen-loadgen\r\nAccept: */*\r\n\r\n", v.Path, v.Host)
 	c.scanner.Picture = c.capture
@@ -272,7 +274,9 @@ func (c *conn) read() {
 			c.cutOff(io.ErrUnexpectedEOF)
 			return
 		}
-		c.loop.pool.bytes.Add(int64(n))
+		if c.bytes != nil {
+			c.bytes.Add(int64(n))
+		}
 		if !c.take(buf[:n], at) || n < len(buf) {
 			return
 		}

@@ -26,6 +26,7 @@ type Viewer struct {
 	Host    string        // the Host field
 	Path    string        // escaped path of the stream
 	Join    time.Duration // since the epoch; the schedule doesn't wait for other viewers' answers
+	Read    *atomic.Int64 // counts the bytes read, HTTP included; may be shared, and nil
 }
 
 // Pool runs viewers on a few threads.
@@ -35,7 +36,6 @@ type Pool struct {
 	free     chan []Event
 	loops    []*loop
 	capture  atomic.Bool
-	bytes    atomic.Int64
 	stopping atomic.Bool
 	running  sync.WaitGroup
 }
@@ -58,9 +58,6 @@ func Start(threads int, epoch time.Time) (*Pool, error) {
 	}
 	return p, nil
 }
-
-// Threads returns the number of threads.
-func (p *Pool) Threads() int { return len(p.loops) }
 
 // Events returns the channel of batches; it is closed when the pool has stopped. Whoever takes a batch hands it to
 // Recycle in the end. Events of one viewer come in order.
@@ -99,9 +96,6 @@ func (p *Pool) Join(viewers []Viewer) {
 // CapturePictures makes the events of VP8 key frames carry their payload from now on, for at most one of several viewers
 // that receive the same.
 func (p *Pool) CapturePictures() { p.capture.Store(true) }
-
-// Bytes returns what all viewers have read, HTTP included.
-func (p *Pool) Bytes() int64 { return p.bytes.Load() }
 
 // Stop closes all connections, waits for the threads to end and closes the channel of events.
 func (p *Pool) Stop() {

@@ -32,7 +32,9 @@ Examples:
   tureen-loadgen list
 
 Exit codes: 0 the target holds; 1 it falls short (lost frames, refused viewers, a stream that broke); 2 no verdict (bad
-flags, no target, a machine too busy to measure, interrupted).`
+flags, no target, a machine too busy to measure, interrupted).
+
+The flags of a measurement are listed by: tureen-loadgen run --help`
 
 type commands struct {
 	Run     runCommand     `cmd:"" default:"withargs" help:"Measure a target (the default)."`

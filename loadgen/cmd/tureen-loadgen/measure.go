@@ -15,11 +15,11 @@ type runCommand struct {
 	Target      string        `required:"" placeholder:"URL" help:"Server (http://host:port), or the whole URL of a stream."`
 	Session     string        `placeholder:"ID" help:"Session id of the stream; by default one of its own."`
 	Input       string        `default:"webm-load" placeholder:"NAME|FILE" help:"Fixture, or WebM or Matroska file, to publish (${default}). What can be looped plays without a seam; the rest is sent once."`
-	Viewers     int           `default:"100" help:"Number of viewers (${default})."`
-	Ramp        time.Duration `default:"1s" help:"Time over which the viewers join (${default}). The schedule doesn't wait for their answers."`
-	Duration    time.Duration `default:"30s" help:"Time to measure after the last viewer is to join (${default})."`
-	PID         []int32       `name:"pid" placeholder:"N,…" help:"Server processes whose CPU and memory are measured, children included. By default those that listen on the target's port, when it is of this machine."`
-	Calibration time.Duration `default:"2s" help:"Time to measure the noise floor before (${default})."`
+	Viewers     int           `default:"100" help:"Number of viewers."`
+	Ramp        time.Duration `default:"1s" help:"Time over which the viewers join. The schedule doesn't wait for their answers."`
+	Duration    time.Duration `default:"30s" help:"Time to measure after the last viewer is to join."`
+	PID         []int32       `name:"pid" placeholder:"N" help:"Server processes whose CPU and memory are measured, children included. By default those that listen on the target's port, when it is of this machine."`
+	Calibration time.Duration `default:"2s" help:"Time to measure the noise floor before."`
 	Threads     int           `default:"0" help:"Threads that read the viewers' sockets; 0 chooses by the machine's cores."`
 	JSON        string        `name:"json" type:"path" placeholder:"FILE" help:"Write the report as JSON too."`
 }
