@@ -127,7 +127,8 @@ func (b *tab) watch(t *testing.T, url, protocol string) int {
 		}
 		if r := answer.Response; r.URL == url {
 			if r.Status != http.StatusOK || r.MimeType != "video/webm" || r.Protocol != protocol {
-				t.Errorf("the player was answered %d, %s by %s; want 200, video/webm by %s", r.Status, r.MimeType, r.Protocol, protocol)
+				t.Errorf("the player was answered %d, %s by %s; want 200, video/webm by %s",
+					r.Status, r.MimeType, r.Protocol, protocol)
 			}
 			break
 		}
@@ -154,7 +155,8 @@ func (b *tab) plays(t *testing.T, number, width, height int) played {
 		"(%d of %d dropped) and %d bytes of sound",
 		p.After.LoadedMetadata, p.After.Playing, p.Began, p.At, p.Decoded, p.Dropped, p.Total, p.Sound)
 	if p.Error != "" || p.Ended || p.At-p.Began < playTime {
-		t.Errorf("the player is at %g s, ended: %t, error %q; want more than %g s from %g s on", p.At, p.Ended, p.Error, playTime, p.Began)
+		t.Errorf("the player is at %g s, ended: %t, error %q; want more than %g s from %g s on",
+			p.At, p.Ended, p.Error, playTime, p.Began)
 	}
 	if p.Width != width || p.Height != height {
 		t.Errorf("the player shows pictures of %d×%d, want %d×%d", p.Width, p.Height, width, height)
@@ -241,7 +243,8 @@ func testPlayerOverTLS(t *testing.T, browser context.Context) {
 	clip, session := open(t, plainClip), newSession(t, p)
 	page := openTab(t, browser)
 	witness := watchTLS(ctx, t, p.url(session), certificate)
-	publisher := run(ctx, t, "curl", args([]string{"--cacert", certificate, "-T", file(t, clip)}, curlPublishes(p.url(session))))
+	publisher := run(ctx, t, "curl",
+		args([]string{"--cacert", certificate, "-T", file(t, clip)}, curlPublishes(p.url(session))))
 	witness.await(ctx, t, late)
 	player := page.watch(t, p.url(session), "h2")
 	state := page.plays(t, player, loopWidth, loopHeight)
@@ -256,6 +259,6 @@ func testPlayerOverTLS(t *testing.T, browser context.Context) {
 func watchTLS(ctx context.Context, t *testing.T, url, certificate string) *recording {
 	t.Helper()
 	curl, body := curlWatches(ctx, t, url, "--cacert", certificate, "-H", "Prefer: wait=30")
-	awaitLine(ctx, t, curl, "> GET ")
+	asks(ctx, t, curl)
 	return body
 }

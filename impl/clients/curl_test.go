@@ -13,9 +13,18 @@ import (
 func curlWatches(ctx context.Context, t *testing.T, url string, flags ...string) (*program, *recording) {
 	t.Helper()
 	r, w := pipe(t)
-	curl := run(ctx, t, "curl", args(words("-sS -N -v -w %{stderr}%{http_version}/%{http_code}/"), flags, []string{url}), withOutput(w))
+	always := words("-sS -N -v -w %{stderr}%{http_version}/%{http_code}/")
+	curl := run(ctx, t, "curl", args(always, flags, []string{url}), withOutput(w))
 	w.Close()
 	return curl, record(r)
+}
+
+// asks waits until curl has sent its request.
+func asks(ctx context.Context, t *testing.T, curl *program) {
+	t.Helper()
+	if _, err := curl.printed(ctx, &curl.stderr, "> GET "); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // answerOf is the last answer's head as curl -v shows it: its version, and its

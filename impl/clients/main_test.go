@@ -1,17 +1,14 @@
 package clients_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -75,76 +72,50 @@ func build(path string) error {
 
 // proxy is a running proxy.
 type proxy struct {
-	base   string // scheme, address and port
-	cmd    *exec.Cmd
-	log    text
-	exited chan struct{} // closed once err tells how
-	err    error
+	*process
+	base string // scheme, address and port
 }
 
 // startProxy starts the proxy on a port of the system's choice and waits until
-// it listens. What serves HTTPS isn't asked for its health: its certificate is
-// the caller's.
+// it serves. One that serves HTTPS isn't asked for its health: its certificate
+// is the caller's.
 func startProxy(scheme string, flags ...string) (*proxy, error) {
-	p := &proxy{exited: make(chan struct{})}
-	p.cmd = exec.Command(tureen, append([]string{"--listen=127.0.0.1:0", "--log=debug"}, flags...)...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p.cmd.Stderr = &p.log
-	stdout, err := p.cmd.StdoutPipe()
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	process, err := start(exec.Command(tureen, append([]string{"--listen=127.0.0.1:0", "--log=debug"}, flags...)...))
 	if err != nil {
-		return nil, fmt.Errorf("start the proxy: %w", err)
+		return nil, err
 	}
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the proxy: %w", err)
+	p := &proxy{process: process}
+	const listens = "tureen listens on "
+	said, err := p.printed(ctx, &p.stdout, "\n") // its first line
+	address, ok := strings.CutPrefix(strings.SplitN(said, "\n", 2)[0], listens)
+	if err != nil || !ok {
+		fault := fmt.Errorf("the proxy says at its start: %q; want %s…\n%s", said, listens, &p.stderr)
+		return nil, errors.Join(fault, err, p.kill())
 	}
-	address := make(chan string, 1)
-	go func() {
-		defer close(p.exited)
-		readAnnouncement(stdout, address)
-		p.err = p.cmd.Wait()
-	}()
-	select {
-	case a := <-address:
-		p.base = scheme + "://" + a
-	case <-p.exited:
-		return nil, fmt.Errorf("the proxy ended at its start: %w\n%s", p.err, &p.log)
-	case <-time.After(startTime):
-		return nil, errors.Join(errors.New("the proxy doesn't say where it listens"), p.kill())
-	}
+	p.base = scheme + "://" + address
 	if scheme == "http" {
-		if err := p.healthy(); err != nil {
+		if err := p.healthy(ctx); err != nil {
 			return nil, errors.Join(err, p.kill())
 		}
 	}
 	return p, nil
 }
 
-// readAnnouncement reads what the proxy prints, to its end, and passes on where
-// it listens.
-func readAnnouncement(r io.Reader, address chan<- string) {
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		if a, ok := strings.CutPrefix(lines.Text(), "tureen listens on "); ok {
-			address <- a
-		}
-	}
-}
-
 // healthy waits for the proxy's first answer.
-func (p *proxy) healthy() error {
-	ctx, cancel := context.WithTimeout(context.Background(), startTime)
-	defer cancel()
+func (p *proxy) healthy(ctx context.Context) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/healthz", nil)
 	if err != nil {
 		return fmt.Errorf("ask the proxy for its health: %w", err)
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("ask the proxy for its health: %w\n%s", err, &p.log)
+		return fmt.Errorf("ask the proxy for its health: %w\n%s", err, &p.stderr)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("the proxy's health is %s\n%s", answer.Status, &p.log)
+		return fmt.Errorf("the proxy's health is %s\n%s", answer.Status, &p.stderr)
 	}
 	return nil
 }
@@ -156,70 +127,39 @@ func (p *proxy) url(session string) string { return p.base + "/stream/" + sessio
 // SRV-1 for its whole life.
 func (p *proxy) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return fmt.Errorf("end the proxy: %w (it should have been running)\n%s", err, &p.log)
+		return fmt.Errorf("end the proxy: %w (it should have been running)\n%s", err, &p.stderr)
 	}
 	select {
-	case <-p.exited:
+	case <-p.done:
 	case <-time.After(drainTime):
-		return errors.Join(fmt.Errorf("the proxy runs %v after SIGTERM\n%s", drainTime, &p.log), p.kill())
+		return errors.Join(fmt.Errorf("the proxy runs %v after SIGTERM\n%s", drainTime, &p.stderr), p.kill())
 	}
 	if p.err != nil {
-		return fmt.Errorf("SIGTERM ended the proxy with: %w\n%s", p.err, &p.log)
+		return fmt.Errorf("SIGTERM ended the proxy with: %w\n%s", p.err, &p.stderr)
 	}
 	for _, fault := range []string{"DATA RACE", "panic", "fault in the demuxer"} {
-		if strings.Contains(p.log.String(), fault) {
-			return fmt.Errorf("the proxy's log tells of a %s\n%s", fault, &p.log)
+		if strings.Contains(p.stderr.String(), fault) {
+			return fmt.Errorf("the proxy's log tells of a %s\n%s", fault, &p.stderr)
 		}
 	}
 	return nil
 }
 
 func (p *proxy) kill() error {
-	err := p.cmd.Process.Kill()
-	<-p.exited
-	return err
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill the proxy: %w", err)
+	}
+	<-p.done
+	return nil
 }
 
 // logOf is what the proxy wrote about a session.
 func (p *proxy) logOf(session string) string {
 	var b strings.Builder
-	for line := range strings.Lines(p.log.String()) {
+	for line := range strings.Lines(p.stderr.String()) {
 		if strings.Contains(line, "session="+session+" ") {
 			b.WriteString(line)
 		}
 	}
 	return b.String()
-}
-
-// text is a buffer that may be read while a process writes to it.
-type text struct {
-	mu   sync.Mutex
-	b    strings.Builder
-	more chan struct{} // closed at the next write; nil while nobody asked
-}
-
-func (t *text) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.more != nil {
-		close(t.more)
-		t.more = nil
-	}
-	return t.b.Write(p)
-}
-
-// state is what was written, and a channel that is closed at the next write.
-func (t *text) state() (written string, more <-chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.more == nil {
-		t.more = make(chan struct{})
-	}
-	return t.b.String(), t.more
-}
-
-func (t *text) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
 }

@@ -7,7 +7,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -68,14 +71,97 @@ func missing(t *testing.T, what string) {
 	report("%s is missing on this machine: ci/setup installs it", what)
 }
 
-// program is a client that runs.
-type program struct {
-	name   string
+// process is a program that runs, or ran.
+type process struct {
 	cmd    *exec.Cmd
 	stdout text
 	stderr text
 	done   chan struct{} // closed once err tells how it ended
 	err    error
+}
+
+// start starts a program. It is killed with the tests should they be killed:
+// the kernel does that when the thread ends that started it (prctl(2),
+// PR_SET_PDEATHSIG), so a goroutine keeps that thread for it.
+func start(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.Stdout == nil {
+		cmd.Stdout = &p.stdout
+	}
+	cmd.Stderr = &p.stderr
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+		}
+		close(p.done)
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	return p, nil
+}
+
+// printed waits until a program has written a text to one of its outputs, and
+// returns all that it has written there.
+func (p *process) printed(ctx context.Context, output *text, wanted string) (string, error) {
+	for {
+		written, more := output.state()
+		if strings.Contains(written, wanted) {
+			return written, nil
+		}
+		select {
+		case <-more:
+		case <-p.done:
+			return written, fmt.Errorf("%s ended, error: %w, and hasn't written %q", p.cmd.Path, p.err, wanted)
+		case <-ctx.Done():
+			return written, fmt.Errorf("%s doesn't write %q: %w", p.cmd.Path, wanted, ctx.Err())
+		}
+	}
+}
+
+// text is a buffer that may be read while a process writes to it.
+type text struct {
+	mu   sync.Mutex
+	b    strings.Builder
+	more chan struct{} // closed at the next write; nil while nobody asked
+}
+
+func (t *text) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.more != nil {
+		close(t.more)
+		t.more = nil
+	}
+	return t.b.Write(p)
+}
+
+// state is what was written, and a channel that is closed at the next write.
+func (t *text) state() (written string, more <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.more == nil {
+		t.more = make(chan struct{})
+	}
+	return t.b.String(), t.more
+}
+
+func (t *text) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.String()
+}
+
+// program is a client that runs.
+type program struct {
+	*process
+	name string
 }
 
 // option changes a command before it starts.
@@ -84,44 +170,36 @@ type option func(*exec.Cmd)
 func withInput(r io.Reader) option  { return func(c *exec.Cmd) { c.Stdin = r } }
 func withOutput(w io.Writer) option { return func(c *exec.Cmd) { c.Stdout = w } }
 func inFolder(folder string) option { return func(c *exec.Cmd) { c.Dir = folder } }
-func (p *program) String() string   { return p.name }
-func words(line string) []string    { return strings.Fields(line) }
-func args(parts ...[]string) (all []string) {
-	for _, part := range parts {
-		all = append(all, part...)
-	}
-	return all
-}
 
-// run starts a program, which lives no longer than the test.
+// words are a command line's, of which none holds a space.
+func words(line string) []string { return strings.Fields(line) }
+
+// args are the words of a command line's parts.
+func args(parts ...[]string) []string { return slices.Concat(parts...) }
+
+// run starts a program, which lives no longer than the test. What it wrote to
+// stderr is shown when the test fails.
 func run(ctx context.Context, t *testing.T, name string, arguments []string, options ...option) *program {
 	t.Helper()
-	p := &program{name: name, done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(ctx)
-	p.cmd = exec.CommandContext(ctx, need(t, name), arguments...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	p.cmd.WaitDelay = time.Second
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, need(t, name), arguments...)
+	cmd.WaitDelay = time.Second
 	for _, o := range options {
-		o(p.cmd)
+		o(cmd)
+	}
+	p, err := start(cmd)
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		cancel()
-		if p.cmd.Process != nil {
-			<-p.done
-		}
+		<-p.done
 		if t.Failed() {
-			t.Logf("%s\nended with: %v\n%s", p.cmd, p.err, &p.stderr)
+			t.Logf("%s\nended with: %v\n%s", cmd, p.err, &p.stderr)
 		}
 	})
-	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("starting %s: %v", name, err)
-	}
-	go func() {
-		defer close(p.done)
-		p.err = p.cmd.Wait()
-	}()
-	return p
+	return &program{p, name}
 }
 
 // succeeds waits until the program has ended, with exit code 0.

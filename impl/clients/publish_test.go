@@ -154,7 +154,9 @@ func TestCurlSendsFile(t *testing.T) {
 
 // curlSendsPipe publishes what a program prints by curl -T - and returns curl,
 // which has ended, and what it sent.
-func curlSendsPipe(ctx context.Context, t *testing.T, url, producer string, arguments []string) (curl *program, sent []byte) {
+func curlSendsPipe(
+	ctx context.Context, t *testing.T, url, producer string, arguments []string,
+) (curl *program, sent []byte) {
 	t.Helper()
 	r, w := pipe(t)
 	source := run(ctx, t, producer, arguments, withOutput(w))

@@ -1,7 +1,6 @@
 package clients_test
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -85,10 +84,12 @@ func TestCurlOverTLS(t *testing.T) {
 	versions := map[string]string{"--http2": "2/200/", "--http1.1": "1.1/200/"}
 	curls, bodies := map[string]*program{}, map[string]*recording{}
 	for flag := range versions {
-		curls[flag], bodies[flag] = curlWatches(ctx, t, p.url(session), args(trust, []string{flag, "-H", "Prefer: wait=30"})...)
-		awaitLine(ctx, t, curls[flag], "> GET ")
+		flags := args(trust, []string{flag, "-H", "Prefer: wait=30"})
+		curls[flag], bodies[flag] = curlWatches(ctx, t, p.url(session), flags...)
+		asks(ctx, t, curls[flag])
 	}
-	publisher := run(ctx, t, "curl", args(trust, words("--http2 -T"), []string{file(t, clip)}, curlPublishes(p.url(session))))
+	publisher := run(ctx, t, "curl",
+		args(trust, words("--http2 -T"), []string{file(t, clip)}, curlPublishes(p.url(session))))
 	publisher.succeeds(t)
 	if version, _ := answerOf(t, publisher); version != "HTTP/2 200" {
 		t.Errorf("the publisher was answered %q, want HTTP/2 200", version)
@@ -105,23 +106,5 @@ func TestCurlOverTLS(t *testing.T) {
 				t.Errorf("curl doesn't report %s", want)
 			}
 		})
-	}
-}
-
-// awaitLine waits until a program has printed a text on stderr.
-func awaitLine(ctx context.Context, t *testing.T, p *program, line string) {
-	t.Helper()
-	for {
-		printed, more := p.stderr.state()
-		if strings.Contains(printed, line) {
-			return
-		}
-		select {
-		case <-more:
-		case <-p.done:
-			t.Fatalf("%s ended (%v) and never printed %q", p.name, p.err, line)
-		case <-ctx.Done():
-			t.Fatalf("%s doesn't print %q: %v", p.name, line, ctx.Err())
-		}
 	}
 }
