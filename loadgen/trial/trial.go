@@ -139,7 +139,7 @@ func (t *trial) run(ctx context.Context) error {
 		return err
 	}
 	defer stopNoise()
-	if t.report.Noise.Before.Quantile99() > t.cfg.MaxNoise {
+	if ctx.Err() != nil || t.report.Noise.Before.Quantile99() > t.cfg.MaxNoise {
 		return nil // the verdict says why
 	}
 	t.findServer()
