@@ -3,6 +3,7 @@ package clients_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -112,62 +113,91 @@ func openTab(t *testing.T, browser context.Context) *tab {
 	return &tab{ctx}
 }
 
-// watch has the page open a player and returns its number. The stream must come
-// by that protocol.
-func (b *tab) watch(t *testing.T, url, protocol string) int {
+// player is a player on the page.
+type player struct {
+	tab     *tab
+	number  int
+	url     string
+	answers iter.Seq2[network.EventResponseReceived, error]
+}
+
+// watch has the page open a player.
+func (b *tab) watch(t *testing.T, url string) *player {
 	t.Helper()
 	answers := chromedp.Events(b.ctx, network.ResponseReceived)
 	number, err := chromedp.Run(b.ctx, chromedp.Evaluate[int](fmt.Sprintf("watch(%q)", url)))
 	if err != nil {
 		t.Fatalf("opening a player: %v", err)
 	}
-	for answer, err := range answers {
+	return &player{b, number, url, answers}
+}
+
+// came judges the answer that a player got, which must have come by that
+// protocol.
+func (p *player) came(t *testing.T, protocol string) {
+	t.Helper()
+	for answer, err := range p.answers {
 		if err != nil {
 			t.Fatalf("waiting for the answer to a player: %v", err)
 		}
-		if r := answer.Response; r.URL == url {
-			if r.Status != http.StatusOK || r.MimeType != "video/webm" || r.Protocol != protocol {
-				t.Errorf("the player was answered %d, %s by %s; want 200, video/webm by %s",
-					r.Status, r.MimeType, r.Protocol, protocol)
-			}
-			break
+		r := answer.Response
+		if r.URL != p.url {
+			continue
 		}
+		if r.Status != http.StatusOK || r.MimeType != "video/webm" || r.Protocol != protocol {
+			t.Errorf("the player was answered %d, %s by %s; want 200, video/webm by %s",
+				r.Status, r.MimeType, r.Protocol, protocol)
+		}
+		return
 	}
-	return number
 }
 
-// ask has the page wait for something, and returns a player's state then.
-func (b *tab) ask(t *testing.T, format string, arguments ...any) played {
+// ask calls one of the page's functions on a player, waits for what it waits
+// for, and returns the player's state then.
+func (p *player) ask(t *testing.T, function string, arguments ...any) played {
 	t.Helper()
-	expression := fmt.Sprintf(format, arguments...)
-	state, err := chromedp.Run(b.ctx, chromedp.Evaluate[played](expression, chromedp.EvalAwaitPromise))
+	call := fmt.Sprintf("%s(%d", function, p.number)
+	for _, argument := range arguments {
+		call += fmt.Sprintf(", %v", argument)
+	}
+	call += ")"
+	state, err := chromedp.Run(p.tab.ctx, chromedp.Evaluate[played](call, chromedp.EvalAwaitPromise))
 	if err != nil {
-		t.Fatalf("%s: %v", expression, err)
+		t.Fatalf("%s: %v", call, err)
 	}
 	return state
 }
 
 // plays waits until a player has played for a while, and judges it.
-func (b *tab) plays(t *testing.T, number, width, height int) played {
+func (p *player) plays(t *testing.T, width, height int, protocol string) played {
 	t.Helper()
-	p := b.ask(t, "played(%d, %g)", number, playTime)
+	s := p.ask(t, "played", playTime)
 	t.Logf("Chromium knows the tracks after %d ms, plays after %d ms, and from %.3f s to %.3f s decodes %d pictures "+
 		"(%d of %d dropped) and %d bytes of sound",
-		p.After.LoadedMetadata, p.After.Playing, p.Began, p.At, p.Decoded, p.Dropped, p.Total, p.Sound)
-	if p.Error != "" || p.Ended || p.At-p.Began < playTime {
-		t.Errorf("the player is at %g s, ended: %t, error %q; want more than %g s from %g s on",
-			p.At, p.Ended, p.Error, playTime, p.Began)
+		s.After.LoadedMetadata, s.After.Playing, s.Began, s.At, s.Decoded, s.Dropped, s.Total, s.Sound)
+	if s.Error != "" || s.Ended || s.At-s.Began < playTime {
+		t.Fatalf("the player is at %g s, ended: %t, error %q; want more than %g s from %g s on",
+			s.At, s.Ended, s.Error, playTime, s.Began)
 	}
-	if p.Width != width || p.Height != height {
-		t.Errorf("the player shows pictures of %d×%d, want %d×%d", p.Width, p.Height, width, height)
+	if s.Width != width || s.Height != height {
+		t.Errorf("the player shows pictures of %d×%d, want %d×%d", s.Width, s.Height, width, height)
 	}
-	if p.Decoded <= loopRate || p.Sound == 0 {
-		t.Errorf("the player decoded %d pictures and %d bytes of sound in %g s", p.Decoded, p.Sound, playTime)
+	if s.Decoded <= loopRate || s.Sound == 0 {
+		t.Errorf("the player decoded %d pictures and %d bytes of sound in %g s", s.Decoded, s.Sound, playTime)
 	}
-	if p.Dropped*4 > p.Total {
-		t.Errorf("the player dropped %d of %d pictures", p.Dropped, p.Total)
+	if s.Dropped*4 > s.Total {
+		t.Errorf("the player dropped %d of %d pictures", s.Dropped, s.Total)
 	}
-	return p
+	p.came(t, protocol)
+	return s
+}
+
+// ends expects a player to end without an error, as its publisher does.
+func (p *player) ends(t *testing.T) {
+	t.Helper()
+	if end := p.ask(t, "ended"); !end.Ended || end.Error != "" {
+		t.Errorf("the publisher ended; the player has ended: %t, error %q", end.Ended, end.Error)
+	}
 }
 
 // slack is how many pictures' time a number and its time on show may differ by:
@@ -206,17 +236,13 @@ func numbers(t *testing.T, p played, modulo int) []int {
 func testPlayer(t *testing.T, browser context.Context) {
 	ctx := begin(t)
 	air := onAir(ctx, t, plain)
-	page := openTab(t, browser)
-	player := page.watch(t, air.url, "http/1.1")
-	state := page.plays(t, player, loopWidth, loopHeight)
-	shown := numbers(t, state, loopPictures)
+	player := openTab(t, browser).watch(t, air.url)
+	shown := numbers(t, player.plays(t, loopWidth, loopHeight, "http/1.1"), loopPictures)
 	sent, _ := air.state()
 	t.Logf("pictures %d to %d were shown, %d were on the air", shown[0], shown[len(shown)-1], sent)
 
 	air.end()
-	if end := page.ask(t, "ended(%d)", player); !end.Ended || end.Error != "" {
-		t.Errorf("the publisher ended; the player has ended: %t, error %q", end.Ended, end.Error)
-	}
+	player.ends(t)
 }
 
 // testTwoPlayers watches one stream twice, the second viewer from later on.
@@ -224,12 +250,12 @@ func testTwoPlayers(t *testing.T, browser context.Context) {
 	ctx := begin(t)
 	air := onAir(ctx, t, plain)
 	page := openTab(t, browser)
-	first := page.watch(t, air.url, "http/1.1")
-	numbers(t, page.plays(t, first, loopWidth, loopHeight), loopPictures)
-	second := page.watch(t, air.url, "http/1.1")
-	before := page.ask(t, "state(%d)", first).At
-	numbers(t, page.plays(t, second, loopWidth, loopHeight), loopPictures)
-	after := page.ask(t, "state(%d)", first)
+	first := page.watch(t, air.url)
+	numbers(t, first.plays(t, loopWidth, loopHeight, "http/1.1"), loopPictures)
+	second := page.watch(t, air.url)
+	before := first.ask(t, "state").At
+	numbers(t, second.plays(t, loopWidth, loopHeight, "http/1.1"), loopPictures)
+	after := first.ask(t, "state")
 	if after.Error != "" || after.Ended || after.At < before+playTime-1 {
 		t.Errorf("while another played for %g s the first player went from %g s to %g s, ended: %t, error %q",
 			playTime, before, after.At, after.Ended, after.Error)
@@ -246,13 +272,10 @@ func testPlayerOverTLS(t *testing.T, browser context.Context) {
 	publisher := run(ctx, t, "curl",
 		args([]string{"--cacert", certificate, "-T", file(t, clip)}, curlPublishes(p.url(session))))
 	witness.await(ctx, t, late)
-	player := page.watch(t, p.url(session), "h2")
-	state := page.plays(t, player, loopWidth, loopHeight)
-	numbers(t, state, stamp.Numbers)
+	player := page.watch(t, p.url(session))
+	numbers(t, player.plays(t, loopWidth, loopHeight, "h2"), stamp.Numbers)
 	publisher.succeeds(t)
-	if end := page.ask(t, "ended(%d)", player); !end.Ended || end.Error != "" {
-		t.Errorf("the publisher ended; the player has ended: %t, error %q", end.Ended, end.Error)
-	}
+	player.ends(t)
 }
 
 // watchTLS has curl follow a stream over TLS from its beginning.

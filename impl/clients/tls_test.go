@@ -18,10 +18,16 @@ import (
 
 // startTLS starts a proxy that speaks TLS, for this test alone, and returns the
 // file of the certificate that clients must trust.
-func startTLS(t *testing.T) (p *proxy, certificate string) {
+func startTLS(t *testing.T, flags ...string) (p *proxy, certificate string) {
 	t.Helper()
 	certificate, key := makeCertificate(t)
-	p, err := startProxy("https", "--tls-cert="+certificate, "--tls-key="+key)
+	return startOwn(t, "https", append(flags, "--tls-cert="+certificate, "--tls-key="+key)...), certificate
+}
+
+// startOwn starts a proxy for this test alone.
+func startOwn(t *testing.T, scheme string, flags ...string) *proxy {
+	t.Helper()
+	p, err := startProxy(scheme, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +36,7 @@ func startTLS(t *testing.T) (p *proxy, certificate string) {
 			t.Error(err)
 		}
 	})
-	return p, certificate
+	return p
 }
 
 // makeCertificate makes a certificate of 127.0.0.1 that signs itself.
