@@ -130,21 +130,19 @@ func (p *Publisher) send(now time.Time) {
 	}
 }
 
-// wanted leaves out what no viewer can use: pictures before the document's
-// first key frame, and sound before the stream's (FMT-1).
+// wanted leaves out pictures before the document's first key frame, which no
+// viewer can use (FMT-1). Sound before a body's first key frame is left out of
+// that body alone.
 func (p *Publisher) wanted(f media.Frame) bool {
-	if f.Kind == media.Video {
-		p.key = p.key || f.Key
+	p.key = p.key || f.Kind == media.Video && f.Key
+	if f.Kind == media.Video && !p.key {
+		p.stats.Dropped++
+		return false
 	}
-	if f.Kind == media.Video && p.key || f.Kind == media.Audio && (p.stream.begun || !p.stream.video) {
-		return true
-	}
-	p.stats.Dropped++
-	return false
+	return true
 }
 
 func (p *Publisher) account(f timed) {
-	p.stream.begun = true
 	if p.until == 0 {
 		p.since = f.at
 	}

@@ -252,6 +252,66 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// TestPicturesBeforeTheFirstKeyFrame of each publisher are dropped (FMT-1,
+// REC-2).
+func TestPicturesBeforeTheFirstKeyFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(time.Minute)
+		var tags []byte
+		for range 2 { // publishers
+			p, items, done := publish(t, r, "a")
+			items <- media.Item{Tracks: pictures}
+			synctest.Wait()
+			slot := p.stream.Tail()
+			for document := range 2 {
+				if document > 0 {
+					items <- media.Item{Tracks: pictures}
+				}
+				for i, key := range []bool{false, false, true, false} {
+					item := picture(time.Duration(i)*step, key)
+					item.Frame.Payload = []byte{'0' + byte(i)}
+					items <- item
+				}
+			}
+			close(items)
+			<-done
+			for ; slot.Next() != nil; slot = slot.Next() {
+				tags = append(tags, slot.media[len(slot.media)-1])
+			}
+			if got := p.Stats().Dropped; got != 4 {
+				t.Errorf("%d frames are counted as dropped, want 4", got)
+			}
+			p.End(true)
+		}
+		if string(tags) != "23232323" {
+			t.Errorf("pictures %q went out, want %q", tags, "23232323")
+		}
+	})
+}
+
+// TestArrivingLate: who waited for a session gets its stream from the first
+// slot on, even if he comes to run after more of it has come.
+func TestArrivingLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(time.Minute)
+		_, waiting, err := r.find("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, items, done := publish(t, r, "a")
+		items <- media.Item{Tracks: pictures}
+		items <- picture(0, true)
+		items <- picture(step, true)
+		close(items)
+		<-done
+		stream, first, err := r.arrive(t.Context(), "a", waiting, time.Minute)
+		if err != nil || first.Sequence != 0 || stream.Join(time.Now()).Sequence != 1 {
+			t.Errorf("he starts at %v: %v, want at slot 0", first, err)
+		}
+		p.End(false)
+	})
+}
+
 // TestJoinPolicy: a group of pictures that is too old or too large isn't replayed.
 func TestJoinPolicy(t *testing.T) {
 	now := time.Unix(0, 0)

@@ -59,16 +59,14 @@ func (p *problem) final(w http.ResponseWriter, r *http.Request) {
 		p.ServeHTTP(w, r)
 		return
 	}
-	control := http.NewResponseController(w)
 	if r.ProtoMajor == 1 {
-		// Without full duplex net/http reads on before it lets a status out,
-		// and a slow publisher would learn of it too late. Neither this nor
-		// the calls below fail but with the connection.
-		control.EnableFullDuplex()
+		// Otherwise net/http reads on before it lets a status out, and a slow
+		// publisher would learn of it too late.
 		w.Header().Set("Connection", "close")
 	}
 	p.ServeHTTP(w, r)
-	control.Flush()
+	control := http.NewResponseController(w)
+	control.Flush() // fails only with the connection, as does the next
 	control.SetReadDeadline(time.Now().Add(farewell))
 }
 

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -827,6 +828,40 @@ func TestLateJoin(t *testing.T) {
 		}
 		answer.Body.Close()
 		time.Sleep(70 * time.Millisecond) // another place in the group of pictures
+	}
+}
+
+// TestLateJoinAudio: a stream without pictures starts at any block, in a
+// cluster that its times count from.
+func TestLateJoinAudio(t *testing.T) {
+	p := start(t)
+	c := clip(t, "webm-vorbis")
+	p.onAir(t, "a", c.Name)
+	track, _ := c.Track("audio")
+	frames := c.FramesOf(track.Number)
+	last := time.Duration(0)
+	for range 5 {
+		answer := p.get(t, "a")
+		d := webm.NewDemuxer(answer.Body)
+		tracks, err := d.Document()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Take(tracks[0], media.Audio)
+		f, err := d.Frame()
+		if err != nil {
+			t.Fatalf("the body has no frame: %v", err)
+		}
+		known := slices.ContainsFunc(frames, func(w fixtures.Frame) bool {
+			near := f.Time-w.PTS < time.Millisecond && w.PTS-f.Time < time.Millisecond
+			return near && bytes.Equal(f.Payload, c.Data[w.End-int64(w.Size):w.End])
+		})
+		if !known || f.Time <= last {
+			t.Errorf("the body begins with a packet at %v, which isn't the publisher's there, or older than the last viewer's at %v", f.Time, last)
+		}
+		last = f.Time
+		answer.Body.Close()
+		time.Sleep(70 * time.Millisecond) // another place in the cluster
 	}
 }
 

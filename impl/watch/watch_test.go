@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tureen/impl/live"
 	"tureen/impl/media"
 	"tureen/impl/webm"
@@ -331,5 +333,30 @@ func TestPosition(t *testing.T) {
 		if got, err := numbers(t, r); !errors.Is(err, io.EOF) || len(got) != 5 || got[0] != 15 {
 			t.Errorf("the body holds %v and ends with %v, want the last group", got, err)
 		}
+	}
+}
+
+// TestKernelHoldsLittle: what a viewer's kernel buffers take is bounded.
+func TestKernelHoldsLittle(t *testing.T) {
+	_, proxy := connect(t)
+	raw, err := proxy.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bound(raw); err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) {
+		size, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF)
+		if err != nil || size != 2*sendBuffer { // Linux doubles it for its own accounting
+			t.Errorf("SO_SNDBUF is %d: %v", size, err)
+		}
+		size, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+		if err != nil || size != notSent {
+			t.Errorf("TCP_NOTSENT_LOWAT is %d: %v", size, err)
+		}
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
