@@ -42,7 +42,6 @@ type Stream struct {
 	cluster    time.Duration // the open cluster's time
 	open       bool          // whether there is one
 	sinceStart int           // bytes, from start on
-	begun      bool          // whether a frame was appended
 
 	clock clock // the publisher's, kept here for the next one to go on
 

@@ -386,6 +386,10 @@ func (f *Fanout) write(w io.Writer, control *http.ResponseController, p *positio
 	if err := control.Flush(); err != nil {
 		return stalled(p.stream, err)
 	}
+	// HTTP/2 would reset the stream once the deadline passes, written to or not.
+	if err := control.SetWriteDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("lift the bound of a viewer's write: %w", err)
+	}
 	return nil
 }
 
