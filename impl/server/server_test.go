@@ -74,25 +74,18 @@ func clip(t *testing.T, name string) *fixtures.Clip {
 // put publishes a body; options change the request.
 func (p *proxy) put(t *testing.T, id string, body io.Reader, options ...func(*http.Request)) *http.Response {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.base+"/stream/"+id, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, option := range options {
-		option(r)
-	}
-	answer, err := p.client.Do(r)
-	if err != nil {
-		t.Fatalf("publish: %v", err)
-	}
-	t.Cleanup(func() { answer.Body.Close() })
-	return answer
+	return p.ask(t, http.MethodPut, id, body, options)
 }
 
 // get asks for a stream. The answer's body must be read by the caller.
 func (p *proxy) get(t *testing.T, id string, options ...func(*http.Request)) *http.Response {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.base+"/stream/"+id, nil)
+	return p.ask(t, http.MethodGet, id, nil, options)
+}
+
+func (p *proxy) ask(t *testing.T, method, id string, body io.Reader, options []func(*http.Request)) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, p.base+"/stream/"+id, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +94,7 @@ func (p *proxy) get(t *testing.T, id string, options ...func(*http.Request)) *ht
 	}
 	answer, err := p.client.Do(r)
 	if err != nil {
-		t.Fatalf("watch: %v", err)
+		t.Fatalf("%s: %v", r.Method, err)
 	}
 	t.Cleanup(func() { answer.Body.Close() })
 	return answer
