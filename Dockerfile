@@ -18,7 +18,7 @@ ENV CGO_ENABLED=0 GOFLAGS=-trimpath
 # which costs time and nothing else.
 COPY go.mod go.sum ./
 RUN go build net/http encoding/json log/slog golang.org/x/sys/unix \
-      github.com/alecthomas/kong github.com/alecthomas/kong-yaml
+      github.com/alecthomas/kong gopkg.in/yaml.v3
 
 COPY impl impl
 RUN go build -ldflags='-s -w' -o /out/tureen ./impl/cmd/tureen
