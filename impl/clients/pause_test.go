@@ -79,8 +79,7 @@ func sendWithPauses(
 	if _, err := w.Write(clip.Data[:half.End]); err != nil {
 		t.Fatalf("feeding curl: %v", err)
 	}
-	// The last one waits in the proxy until it is known to be in order.
-	viewer.await(ctx, t, pictures-1)
+	viewer.await(ctx, t, pictures)
 	pass(curl)
 	if _, err := w.Write(clip.Data[half.End:]); err != nil {
 		t.Fatalf("feeding curl the rest: %v", err)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -72,9 +73,26 @@ func (s *Server) Drain() { s.registry.Close() }
 // more have gone, or with the context's error.
 func (s *Server) Wait(ctx context.Context) error { return s.fanout.Wait(ctx) }
 
-// ServeHTTP routes by the path as it was sent: net/http's own mux would answer
-// with redirects and plain text, and see through encoded slashes.
+// ServeHTTP serves one request. A fault in serving it ends that request alone,
+// with a line in the log.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() {
+		fault := recover()
+		if fault == nil {
+			return
+		}
+		if fault != http.ErrAbortHandler {
+			s.config.Log.Error("fault in serving a request", "method", r.Method, "path", r.URL.EscapedPath(),
+				"client", r.RemoteAddr, "fault", fault, "stack", string(debug.Stack()))
+		}
+		panic(http.ErrAbortHandler) // so that the answer doesn't read as whole
+	}()
+	s.route(w, r)
+}
+
+// route goes by the path as it was sent: net/http's own mux would answer with
+// redirects and plain text, and see through encoded slashes.
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
 	if id, ok := strings.CutPrefix(path, "/stream/"); ok && !strings.Contains(id, "/") {
 		s.stream(w, r, id)

@@ -944,6 +944,22 @@ func TestHeadersAreBounded(t *testing.T) {
 	}
 }
 
+// TestFault: a fault in serving a request ends that alone, and is logged (SRV-1).
+func TestFault(t *testing.T) {
+	var log strings.Builder
+	s := New(Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	s.registry = nil // the fault
+	defer func() {
+		if ended := recover(); ended != http.ErrAbortHandler {
+			t.Errorf("serving ends with %v, which net/http doesn't take for an aborted request", ended)
+		}
+		if !strings.Contains(log.String(), "fault in serving a request") || !strings.Contains(log.String(), "/stream/a") {
+			t.Errorf("the log says %q", log.String())
+		}
+	}()
+	s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/stream/a", nil))
+}
+
 func TestDrain(t *testing.T) {
 	p := start(t)
 	watching := p.watchAll(t, "a")

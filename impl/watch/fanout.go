@@ -349,7 +349,8 @@ func (f *Fanout) Serve(ctx context.Context, w http.ResponseWriter, stream *live.
 	for {
 		bufs = p.gather(bufs[:0], time.Now())
 		if p.ended() {
-			return nil
+			// What ends the body is net/http's to write, and may block, too.
+			return control.SetWriteDeadline(time.Now().Add(f.budget))
 		}
 		if len(bufs) == 0 {
 			select {
