@@ -12,7 +12,7 @@ import (
 const description = `A live proxy: publishers send media by HTTP PUT or POST, any number of viewers get it as WebM by GET.
 
   tureen --listen :8000
-  ffmpeg -re -i clip.mkv -c:v libvpx -c:a libvorbis -f webm -method PUT http://localhost:8000/stream/demo
+  ffmpeg -re -i clip.mkv -c:v libvpx -c:a libvorbis -f webm -cluster_time_limit 0 -method PUT http://localhost:8000/stream/demo
   ffplay http://localhost:8000/stream/demo
 
 Every flag can also be set in the environment, --listen as TUREEN_LISTEN, or as "listen: :8000" in a YAML file named by --config.`
