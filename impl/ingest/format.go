@@ -5,6 +5,9 @@ import "bytes"
 // sniffLength is how many bytes recognise looks at.
 const sniffLength = 12
 
+// magic is the id that begins every WebM (RFC 8794 §11.2.1).
+const magic = "\x1A\x45\xDF\xA3"
+
 // recognise names the container that a body begins as, by its first bytes
 // whatever its Content-Type says; "" when it is none of the known ones.
 func recognise(b []byte) string {
@@ -12,7 +15,7 @@ func recognise(b []byte) string {
 		return len(b) >= offset+len(magic) && bytes.Equal(b[offset:offset+len(magic)], []byte(magic))
 	}
 	switch {
-	case at(0, "\x1A\x45\xDF\xA3"): // RFC 8794 §11.2.1
+	case at(0, magic):
 		return "WebM or Matroska"
 	case at(4, "ftyp"), at(4, "styp"), at(4, "moov"), at(4, "moof"), at(4, "mdat"): // ISO/IEC 14496-12 §4.3
 		return "MP4"

@@ -110,8 +110,11 @@ func (r *reading) run() {
 func (r *reading) read() error {
 	buffered := bufio.NewReaderSize(r.source, sniffLength)
 	head, err := buffered.Peek(sniffLength)
-	if len(head) == 0 {
+	switch {
+	case err != nil && err != io.EOF, len(head) == 0:
 		return err
+	case len(head) < len(magic) && strings.HasPrefix(magic, string(head)):
+		return webm.ErrCutHeader
 	}
 	switch format := recognise(head); format {
 	case "WebM or Matroska":

@@ -45,7 +45,7 @@ func (p *Publisher) Run(items <-chan media.Item) error {
 	for {
 		p.send(time.Now())
 		if items == nil && p.timeline.empty() {
-			return nil
+			return p.playOut()
 		}
 		in := items
 		if p.timeline.full() {
@@ -64,6 +64,23 @@ func (p *Publisher) Run(items <-chan media.Item) error {
 		case <-p.ctx.Done():
 			return context.Cause(p.ctx)
 		}
+	}
+}
+
+// farewell is how long before all has played a publisher is told that it has:
+// the contract allows 1 s (ING-14). Frames go out earlier than that only when
+// the last one is long.
+const farewell = 950 * time.Millisecond
+
+// playOut waits until the publisher may go.
+func (p *Publisher) playOut() error {
+	timer := time.NewTimer(time.Until(p.timeline.ending().Add(-farewell)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-p.ctx.Done():
+		return context.Cause(p.ctx)
 	}
 }
 
@@ -169,7 +186,8 @@ func (p *Publisher) Counts() *Counts {
 
 // End gives the session up. After a clean end, or one that the publisher was
 // put to, the bodies end; after a broken one viewers are kept for the grace
-// time.
+// time. A publisher that returned to them and never came to its tracks leaves
+// them to what is left of that.
 func (p *Publisher) End(broken bool) {
 	p.cancel(context.Canceled)
 	r := p.registry
@@ -177,12 +195,16 @@ func (p *Publisher) End(broken bool) {
 	defer r.mu.Unlock()
 	s := p.session
 	s.publisher = nil
-	if !broken || r.closed || !s.stream.isReady() {
+	returning := !p.begun && s.stream.isReady() // …in vain: it changes nothing
+	if p.begun {
+		s.until = time.Now().Add(r.grace)
+	}
+	if !broken && !returning || r.closed || !s.stream.isReady() {
 		r.remove(s.id, s)
 		return
 	}
 	var grace *time.Timer
-	grace = time.AfterFunc(r.grace, func() {
+	grace = time.AfterFunc(time.Until(s.until), func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if s.grace == grace { // nobody returned

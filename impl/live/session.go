@@ -51,6 +51,7 @@ type session struct {
 	publisher *Publisher  // nil while waiting
 	stream    *Stream     // what viewers get; another one when tracks can't go on in it
 	grace     *time.Timer // runs while waiting
+	until     time.Time   // when that ends, or would have
 }
 
 // arrival is what viewers of an absent session wait on.
@@ -129,11 +130,18 @@ func (r *Registry) announce(id string, stream *Stream) {
 	}
 }
 
-// Watch finds the stream of a session and where in it a new body starts. A
-// session that is taken is waited for a short time, an absent one for the time
-// wait. The error is ErrAbsent, ErrClosed, or the context's.
+// NoPreference is the wait of a viewer that states none.
+const NoPreference time.Duration = -1
+
+// Watch finds the stream of a session and where in it a new body starts. One
+// that isn't on the air yet is waited for as long as the viewer prefers; without
+// a preference one that is taken for a short time. The error is ErrAbsent,
+// ErrClosed, or the context's.
 func (r *Registry) Watch(ctx context.Context, id string, wait time.Duration) (*Stream, *Slot, error) {
-	asked := time.Now()
+	asked, patience := time.Now(), wait
+	if wait == NoPreference {
+		patience = hold
+	}
 	for {
 		stream, absent, err := r.find(id)
 		if err != nil {
@@ -151,7 +159,7 @@ func (r *Registry) Watch(ctx context.Context, id string, wait time.Duration) (*S
 		if stream == nil {
 			continue
 		}
-		if err := await(ctx, max(wait, hold)-time.Since(asked), stream.ready, stream.ended); err != nil {
+		if err := await(ctx, patience-time.Since(asked), stream.ready, stream.ended); err != nil {
 			return nil, nil, err
 		}
 		if stream.isReady() {
@@ -192,6 +200,9 @@ func await(ctx context.Context, at time.Duration, event, other <-chan struct{}) 
 func (r *Registry) Peek(id string) (*Stream, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
 	if s := r.sessions[id]; s != nil && s.stream.isReady() {
 		return s.stream, nil
 	}

@@ -111,6 +111,50 @@ func TestGraceIsThePublishersOwn(t *testing.T) {
 	})
 }
 
+// TestRefusedReturn changes nothing: neither that viewers are kept, nor for how
+// long (REC-2).
+func TestRefusedReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(10 * time.Second)
+		p, items, done := publish(t, r, "a")
+		items <- media.Item{Tracks: pictures}
+		close(items)
+		<-done
+		p.End(true)
+		for _, broken := range []bool{true, false, true} {
+			time.Sleep(3 * time.Second)
+			again, _, _ := publish(t, r, "a")
+			again.End(broken)
+			expectState(t, r, "a", "waiting")
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		expectState(t, r, "a", "absent")
+	})
+}
+
+// TestPlayOut: a publisher isn't told that all has played long before it has,
+// however long the last frame is (ING-14).
+func TestPlayOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(time.Second)
+		began := time.Now()
+		p, items, done := publish(t, r, "a")
+		items <- media.Item{Tracks: pictures}
+		for at := time.Duration(0); at < 5*time.Second; at += time.Second {
+			item := picture(at, true)
+			item.Frame.Duration = time.Second
+			items <- item
+		}
+		close(items)
+		<-done
+		if took := time.Since(began); took < 4*time.Second || took > 5*time.Second {
+			t.Errorf("5 s of media were done after %v", took)
+		}
+		p.End(false)
+	})
+}
+
 func TestTakenThatBreaksOffHasNoGrace(t *testing.T) {
 	r := NewRegistry(time.Hour)
 	p, _, _ := publish(t, r, "a")
@@ -136,7 +180,7 @@ func TestWatch(t *testing.T) {
 
 		p, items, done := publish(t, r, "a")
 		began = time.Now()
-		_, _, err = r.Watch(t.Context(), "a", 0)
+		_, _, err = r.Watch(t.Context(), "a", NoPreference)
 		if waited := time.Since(began); !errors.Is(err, ErrAbsent) || waited != hold {
 			t.Errorf("on a taken session after %v: %v, want ErrAbsent after %v", waited, err, hold)
 		}
@@ -147,7 +191,7 @@ func TestWatch(t *testing.T) {
 			err    error
 		}
 		held := make(chan result, 2)
-		for _, wait := range []time.Duration{0, time.Minute} {
+		for _, wait := range []time.Duration{NoPreference, time.Minute} {
 			go func() {
 				stream, slot, err := r.Watch(t.Context(), "a", wait)
 				held <- result{stream, slot, err}

@@ -8,10 +8,11 @@ import (
 
 // The contract's bounds on a publisher's clock (WAT-5, ING-14).
 const (
-	// maxApart is how far two tracks may lie apart and still be put in order.
-	// A step back by more is a jump.
+	// maxApart is how far two tracks may lie apart and are put in order from
+	// the first frame on. A step back of one track by more is a jump.
 	maxApart = 500 * time.Millisecond
-	// maxGap is the longest step forward that isn't a jump.
+	// maxGap is the longest step forward that isn't a jump, and how late a
+	// track may be as a rule and is still waited for.
 	maxGap = 2 * time.Second
 	// lead is how far a frame may go out before its time. The contract allows
 	// 1 s; the rest is for a viewer that saw its first frame late.
@@ -46,7 +47,9 @@ type timeline struct {
 	ready  []timed
 	late   [media.Kinds]lateness
 
-	clock    *clock // the stream's
+	clock    *clock        // the stream's
+	ends     time.Time     // when the documents before have played
+	length   time.Duration // of the newest frame
 	finished bool
 	dropped  int // frames too late to have a place
 }
@@ -57,6 +60,7 @@ type clock struct {
 	newest  time.Duration              // the newest time given out
 	last    [media.Kinds]time.Duration // of each track
 	lengths [media.Kinds]time.Duration // of each track's last frame
+	steps   [media.Kinds]time.Duration // to each track's last frame; 0 before its second
 }
 
 func newClock() clock {
@@ -68,14 +72,18 @@ func newClock() clock {
 
 // segment is a stretch of the publisher's clock without a jump.
 type segment struct {
-	jumper media.Kind // the track that began it
-	began  time.Time
-	first  time.Duration
-	newest time.Duration // over both tracks, by block
-	seen   [media.Kinds]bool
-	last   [media.Kinds]time.Duration
-	sent   [media.Kinds]time.Duration
-	came   [media.Kinds]time.Time
+	jumper  media.Kind // the track that began it
+	began   time.Time
+	first   time.Duration
+	newest  time.Duration // over both tracks, by block
+	has     [media.Kinds]bool
+	reached [media.Kinds]time.Duration // by each track, by block
+
+	// of the frames that were due
+	seen [media.Kinds]bool
+	last [media.Kinds]time.Duration
+	sent [media.Kinds]time.Duration
+	came [media.Kinds]time.Time
 
 	fixed bool
 	shift time.Duration // from the publisher's clock to the stream's; once fixed
@@ -105,7 +113,15 @@ type timed struct {
 // stream's clock is and owes nothing to an earlier document's times. What that
 // left waiting must have been flushed.
 func (t *timeline) begin(kinds [media.Kinds]bool, c *clock) {
-	*t = timeline{kinds: kinds, clock: c, dropped: t.dropped}
+	*t = timeline{kinds: kinds, clock: c, dropped: t.dropped, ends: t.ending()}
+}
+
+// ending is when all that came has played in real time.
+func (t *timeline) ending() time.Time {
+	if t.current == nil {
+		return t.ends
+	}
+	return t.current.schedule(t.current.newest + t.length)
 }
 
 // finish says that no frame follows: what is held for order need not be.
@@ -139,6 +155,7 @@ func (t *timeline) add(f media.Frame, now time.Time) {
 		t.forget(f.Kind)
 		t.reconsider(s, f.Kind)
 		s.note(f)
+		t.note(f)
 		t.inbox = append(t.inbox, placed{s, f})
 		return
 	}
@@ -181,19 +198,33 @@ func near(at, newest time.Duration) bool {
 	return at >= newest-maxApart && at <= newest+maxGap
 }
 
-// segmentOf finds the segment that a frame continues.
+// segmentOf finds the segment that a frame continues; nil when it has jumped. A
+// track that hasn't been seen in the newest one may yet have to jump there.
 func (t *timeline) segmentOf(f media.Frame) *segment {
-	if near(f.Sent, t.current.newest) {
-		if t.current.newest-t.current.first > maxGap {
+	c, p := t.current, t.previous
+	if p != nil && !c.has[f.Kind] && p.has[f.Kind] && p.fixed && near(f.Sent, p.reached[f.Kind]) {
+		return p
+	}
+	if c.continues(f) {
+		if c.newest-c.first > maxGap {
 			t.previous = nil
 		}
-		return t.current
+		return c
 	}
-	p := t.previous
-	if p == nil || !p.fixed || !near(f.Sent, p.newest) || !near(f.Time+p.shift, t.clock.newest) {
-		return nil
+	if p != nil && p.fixed && p.continues(f) && near(f.Time+p.shift, t.clock.newest) {
+		return p
 	}
-	return p
+	return nil
+}
+
+// continues reports whether a frame goes on from its own track's last one; of a
+// track that is only just beginning, from the other's.
+func (s *segment) continues(f media.Frame) bool {
+	earliest := s.newest - maxGap
+	if s.has[f.Kind] {
+		earliest = s.reached[f.Kind] - maxApart
+	}
+	return f.Sent >= earliest && f.Sent <= s.newest+maxGap
 }
 
 // reconsider takes a jump back when the track that made it is found on its old
@@ -208,16 +239,31 @@ func (t *timeline) reconsider(s *segment, kind media.Kind) {
 // where that is ahead, so that jumps win a fast publisher no time.
 func (t *timeline) jump(f media.Frame, now time.Time) {
 	s := &segment{jumper: f.Kind, began: now, first: f.Sent, newest: f.Sent, anchor: now}
-	if old := t.current; old != nil {
-		if next := old.schedule(old.newest + t.clock.lengths[f.Kind]); next.After(now) {
-			s.anchor = next
-		}
+	if next := t.ending(); next.After(now) {
+		s.anchor = next
 	}
 	s.note(f)
 	t.current, t.previous = s, t.current
+	t.note(f)
 }
 
-func (s *segment) note(f media.Frame) { s.newest = max(s.newest, f.Sent) }
+// note keeps how far the segment has come, as frames arrive.
+func (s *segment) note(f media.Frame) {
+	s.newest = max(s.newest, f.Sent)
+	s.reached[f.Kind] = max(f.Sent, s.reached[f.Kind])
+	if !s.has[f.Kind] {
+		s.has[f.Kind], s.reached[f.Kind] = true, f.Sent
+	}
+}
+
+// note keeps the newest frame's length.
+func (t *timeline) note(f media.Frame) {
+	if f.Duration > 0 {
+		t.length = f.Duration
+		return
+	}
+	t.length = t.clock.lengths[f.Kind]
+}
 
 // schedule is when media of that time plays in real time.
 func (s *segment) schedule(at time.Duration) time.Time {
@@ -287,7 +333,7 @@ func (t *timeline) enqueue(p placed, now time.Time) {
 		// The other track has its next frame under way: it is further on than
 		// its last one says.
 		since := min(now.Sub(s.came[other]), t.clock.lengths[other])
-		t.late[p.Kind].add(min(s.sent[other]+since-p.Time, maxApart), now)
+		t.late[p.Kind].add(min(s.sent[other]+since-p.Time, maxGap), now)
 	}
 	s.seen[p.Kind], s.last[p.Kind], s.sent[p.Kind], s.came[p.Kind] = true, p.Time, p.Sent, now
 	t.queues[p.Kind] = append(t.queues[p.Kind], queued{p, now})
@@ -409,13 +455,27 @@ func (c *clock) tick(f media.Frame, at time.Duration) time.Duration {
 	if c.started {
 		at = max(at, c.newest)
 	}
-	if step := at - c.last[f.Kind]; f.Duration > 0 {
-		c.lengths[f.Kind] = f.Duration
-	} else if step > 0 && step <= maxGap {
-		c.lengths[f.Kind] = step
-	}
+	c.measure(f, at)
 	c.started, c.newest, c.last[f.Kind] = true, at, at
 	return at
+}
+
+// measure keeps how long a frame lasts. Where it isn't stated, a frame lasts as
+// long as the shorter of the two steps before it: one may have been a gap.
+func (c *clock) measure(f media.Frame, at time.Duration) {
+	if f.Duration > 0 {
+		c.lengths[f.Kind] = f.Duration
+		return
+	}
+	step, before := at-c.last[f.Kind], c.steps[f.Kind]
+	if step <= 0 || step > maxGap {
+		return
+	}
+	c.steps[f.Kind] = step
+	if before > 0 {
+		step = min(step, before)
+	}
+	c.lengths[f.Kind] = step
 }
 
 // lateness is how far behind the other track a track's frames have come

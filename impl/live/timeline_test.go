@@ -514,3 +514,74 @@ func TestNextDocument(t *testing.T) {
 		t.Errorf("it goes on at %v and %v after %v", audio.at, video.at, end)
 	}
 }
+
+// TestDocumentsWinNoTime: a body of many documents plays no faster than one.
+func TestDocumentsWinNoTime(t *testing.T) {
+	r := newRun(videoOnly)
+	for range 20 {
+		for r.full() {
+			at, _ := r.wake(r.now)
+			r.until(at.Sub(r.start))
+		}
+		r.flush()
+		r.collect()
+		r.begin(videoOnly, r.clock)
+		for at := time.Duration(0); at < 500*ms; at += step {
+			r.send(0, frame(media.Video, at))
+		}
+	}
+	for _, e := range r.end() {
+		if early := e.at - e.after; early > lead+e.at*2/1000+step {
+			t.Fatalf("the picture at %v went out %v early", e.at, early)
+		}
+	}
+}
+
+// TestTracksFarApart: past what must be put in order, times still keep the
+// media's pace and nothing is taken for a jump.
+func TestTracksFarApart(t *testing.T) {
+	for _, apart := range []time.Duration{520 * ms, 800 * ms, 1500 * ms} {
+		for _, live := range []bool{true, false} {
+			r := newRun(both)
+			n := 0
+			send := func(at time.Duration, f media.Frame) {
+				if !live {
+					at = 0
+				}
+				r.send(at, f)
+				n++
+			}
+			for at := time.Duration(0); at < 6*time.Second; at += sound {
+				if at%step == 0 {
+					send(at, frame(media.Video, at))
+				}
+				if at >= apart {
+					send(at, frame(media.Audio, at-apart))
+				}
+			}
+			out := r.end()
+			if r.dropped+len(out) != n {
+				t.Errorf("%v apart: %d frames are out and %d dropped, of %d", apart, len(out), r.dropped, n)
+			}
+			ordered(t, out, len(out))
+			if limit := int((apart-maxApart)/sound) + 2; r.dropped > limit {
+				t.Errorf("%v apart: %d frames were dropped, want at most %d", apart, r.dropped, limit)
+			}
+			if last := out[len(out)-1]; last.at > 6*time.Second || last.at < 6*time.Second-2*step {
+				t.Errorf("%v apart: 6 s of media end at %v", apart, last.at)
+			}
+		}
+	}
+}
+
+func TestLengthAfterAGap(t *testing.T) {
+	c := newClock()
+	at := time.Duration(0)
+	for _, next := range []time.Duration{30 * ms, 30 * ms, 1900 * ms, 30 * ms} {
+		at += next
+		c.tick(media.Frame{Kind: media.Video}, at)
+		if got := c.lengths[media.Video]; got > 40*ms {
+			t.Errorf("after a step of %v a picture is taken to last %v", next, got)
+		}
+	}
+}

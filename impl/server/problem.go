@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -66,8 +67,12 @@ func (p *problem) final(w http.ResponseWriter, r *http.Request) {
 	}
 	p.ServeHTTP(w, r)
 	control := http.NewResponseController(w)
-	control.Flush() // fails only with the connection, as does the next
+	control.Flush() // fails only with the connection, as do the next two
 	control.SetReadDeadline(time.Now().Add(farewell))
+	if r.ProtoMajor == 1 {
+		// net/http would do so itself, but not for who asked for 100-continue.
+		io.Copy(io.Discard, r.Body)
+	}
 }
 
 // farewell is within the contract's 2 s even with net/http's own 500 ms behind it.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"tureen/impl/ingest"
@@ -27,14 +28,15 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	log := s.config.Log.With("session", id, "publisher", r.RemoteAddr)
 	log.Info("publisher accepted", "method", r.Method, "agent", r.UserAgent())
-	body := &body{r.Body, http.NewResponseController(w), s.config.Idle}
+	body := &body{Reader: r.Body, control: http.NewResponseController(w), idle: s.config.Idle}
 	summary, read, err := feed(log, body, publisher)
 	if err == nil {
 		summarise(w, summary)
 		return
 	}
+	body.leave()
 	endProblem(err).final(w, r)
-	<-read // the read deadline has it end
+	<-read
 }
 
 // feed runs a publisher to its end, which the session learns of in any case.
@@ -105,11 +107,35 @@ type body struct {
 	io.Reader
 	control *http.ResponseController
 	idle    time.Duration
+
+	mu   sync.Mutex // guards what follows and the read deadline
+	over bool       // the publisher has its answer
+}
+
+// leave has reading end soon: the deadline is the answer's from now on.
+func (b *body) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
+	b.control.SetReadDeadline(time.Now().Add(farewell)) // fails only with the connection
+}
+
+// extend allows for another read.
+func (b *body) extend() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over {
+		return nil
+	}
+	if err := b.control.SetReadDeadline(time.Now().Add(b.idle)); err != nil {
+		return fmt.Errorf("bound a publisher's silence: %w", err)
+	}
+	return nil
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	if err := b.control.SetReadDeadline(time.Now().Add(b.idle)); err != nil {
-		return 0, fmt.Errorf("bound a publisher's silence: %w", err)
+	if err := b.extend(); err != nil {
+		return 0, err
 	}
 	n, err := b.Reader.Read(p)
 	switch {

@@ -5,7 +5,9 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -27,7 +29,8 @@ type Config struct {
 // Bounds on what a client holds without sending media (SRV-2).
 const (
 	headerTimeout = 10 * time.Second
-	idleTimeout   = time.Minute
+	// idleTimeout is for HTTP/2, too, whose headers only it bounds.
+	idleTimeout = 10 * time.Second
 	// headerBytes leaves room for the 4 KiB that net/http adds of its own.
 	headerBytes = 60 << 10
 )
@@ -60,9 +63,26 @@ func (s *Server) HTTP() *http.Server {
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               headerBytes,
 		Protocols:                    protocols,
+		ConnContext:                  s.connected,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
 	}
+}
+
+// connected bounds what the kernel holds for a new connection.
+func (s *Server) connected(ctx context.Context, conn net.Conn) context.Context {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		s.config.Log.Warn("a connection isn't TCP: what the kernel holds for it is not bounded", "client", conn.RemoteAddr())
+		return ctx
+	}
+	if err := watch.Bound(tcp); err != nil {
+		s.config.Log.Debug("connection lost at once", "client", conn.RemoteAddr(), "error", err)
+	}
+	return ctx
 }
 
 // Drain ends all sessions, publishers with 503 and viewers' bodies as whole
@@ -94,7 +114,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // redirects and plain text, and see through encoded slashes.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
-	if id, ok := strings.CutPrefix(path, "/stream/"); ok && !strings.Contains(id, "/") {
+	id, ok := strings.CutPrefix(path, "/stream/")
+	if ok {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Access-Control-Expose-Headers", "Retry-After, Preference-Applied")
+	}
+	if ok && !strings.Contains(id, "/") {
 		s.stream(w, r, id)
 		return
 	}
@@ -109,9 +134,6 @@ const streamMethods = "GET, HEAD, POST, PUT, OPTIONS"
 
 // stream serves /stream/{id}. Refusals come in the contract's order.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) {
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Expose-Headers", "Retry-After, Preference-Applied")
 	var serve func(http.ResponseWriter, *http.Request, string)
 	switch r.Method {
 	case http.MethodPut, http.MethodPost:
@@ -134,8 +156,17 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) 
 	serve(w, r, id)
 }
 
+// unread has an answer not wait for a body that nobody will read.
+func unread(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && r.Body != http.NoBody {
+		w.Header().Set("Connection", "close")
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(farewell)) // fails only with the connection
+	}
+}
+
 // preflight answers a browser that asks whether it may (WAT-13).
-func (s *Server) preflight(w http.ResponseWriter, _ *http.Request, _ string) {
+func (s *Server) preflight(w http.ResponseWriter, r *http.Request, _ string) {
+	unread(w, r)
 	h := w.Header()
 	h.Set("Allow", streamMethods)
 	h.Set("Access-Control-Allow-Methods", streamMethods)
@@ -152,6 +183,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 		p.final(w, r)
 		return
 	}
+	unread(w, r)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Write([]byte("ok\n")) // the asker may be gone
@@ -180,6 +212,12 @@ func unreserved(c byte) bool {
 		c == '.' || c == '_' || c == '~' || c == '-'
 }
 
-// detached is a request's context without its end: a publisher's body tells
-// better than its connection whether it is complete.
-func detached(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }
+// detached is a request's context without its end where that may be mistaken:
+// net/http takes an HTTP/1 client that closes its half of the connection, as it
+// may once it has sent all, for one that has left.
+func detached(r *http.Request) context.Context {
+	if r.ProtoMajor == 1 {
+		return context.WithoutCancel(r.Context())
+	}
+	return r.Context()
+}

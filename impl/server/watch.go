@@ -24,27 +24,21 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) {
 		s.head(w, r, id)
 		return
 	}
-	wait, preferred := prefersWait(r.Header)
-	stream, slot, err := s.registry.Watch(r.Context(), id, wait)
-	if errors.Is(err, live.ErrAbsent) {
-		errAbsent.final(w, r)
-		return
-	}
-	if errors.Is(err, live.ErrClosed) {
-		refusal(http.StatusServiceUnavailable, err.Error()).withRetry().final(w, r)
-		return
-	}
+	unread(w, r)
+	wait := prefersWait(r.Header)
+	stream, slot, err := s.registry.Watch(detached(r), id, wait)
 	if err != nil {
-		return // the viewer has left
+		refuseViewer(w, r, err)
+		return
 	}
-	if preferred {
+	if wait != live.NoPreference {
 		w.Header().Set("Preference-Applied", fmt.Sprintf("wait=%d", int(wait.Seconds())))
 	}
 	s.describe(w.Header(), stream)
 	if r.ProtoMajor == 1 && r.TLS == nil {
 		err = s.hijack(w, r, stream, slot)
 	} else {
-		err = s.fanout.Serve(r.Context(), w, stream, slot)
+		err = s.fanout.Serve(detached(r), w, stream, slot)
 	}
 	if err != nil {
 		s.config.Log.Debug("viewer broke off", "session", id, "viewer", r.RemoteAddr, "error", err)
@@ -52,11 +46,24 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) {
 	}
 }
 
+// refuseViewer answers a viewer who gets no stream.
+func refuseViewer(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case errors.Is(err, live.ErrAbsent):
+		errAbsent.final(w, r)
+	case errors.Is(err, live.ErrClosed):
+		refusal(http.StatusServiceUnavailable, err.Error()).withRetry().final(w, r)
+	default:
+		panic(http.ErrAbortHandler) // the viewer has left; nothing may read as an answer
+	}
+}
+
 // head answers as GET would, but never waits (WAT-10, WAT-12).
 func (s *Server) head(w http.ResponseWriter, r *http.Request, id string) {
+	unread(w, r)
 	stream, err := s.registry.Peek(id)
 	if err != nil {
-		errAbsent.final(w, r)
+		refuseViewer(w, r, err)
 		return
 	}
 	s.describe(w.Header(), stream)
@@ -108,7 +115,7 @@ func response(h http.Header, chunked bool) []byte {
 }
 
 // prefersWait reads Prefer: wait=N (RFC 7240 §4.3). What is malformed is ignored.
-func prefersWait(h http.Header) (wait time.Duration, ok bool) {
+func prefersWait(h http.Header) time.Duration {
 	for _, line := range h.Values("Prefer") {
 		for _, preference := range strings.Split(line, ",") {
 			preference, _, _ = strings.Cut(preference, ";") // its parameters
@@ -118,12 +125,12 @@ func prefersWait(h http.Header) (wait time.Duration, ok bool) {
 			}
 			seconds, err := strconv.ParseUint(unquote(strings.TrimSpace(value)), 10, 64)
 			if err != nil && !errors.Is(err, strconv.ErrRange) {
-				return 0, false
+				return live.NoPreference
 			}
-			return time.Duration(min(seconds, maxWait)) * time.Second, true
+			return time.Duration(min(seconds, maxWait)) * time.Second
 		}
 	}
-	return 0, false
+	return live.NoPreference
 }
 
 // unquote takes a quoted string's quotes off (RFC 7240 §2 allows both forms).

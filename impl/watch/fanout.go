@@ -80,9 +80,6 @@ func (f *Fanout) Take(conn *net.TCPConn, response []byte, chunked bool, stream *
 	if err != nil {
 		return fmt.Errorf("take a viewer's connection: %w", err)
 	}
-	if err := bound(raw); err != nil {
-		return err
-	}
 	v := &viewer{position: begin(stream, slot, f.budget, chunked), fanout: f, conn: conn, raw: raw}
 	v.head = append(response, v.head...)
 	v.write = v.attempt
@@ -91,9 +88,13 @@ func (f *Fanout) Take(conn *net.TCPConn, response []byte, chunked bool, stream *
 	return nil
 }
 
-// bound limits what the kernel buffers for a viewer.
-func bound(raw syscall.RawConn) error {
-	var err error
+// Bound limits what the kernel buffers for a viewer. It must be called on every
+// connection before TLS or HTTP/2 is spoken on it.
+func Bound(conn *net.TCPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("bound a viewer's buffers: %w", err)
+	}
 	control := raw.Control(func(fd uintptr) {
 		err = errors.Join(
 			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer),

@@ -40,7 +40,7 @@ func newChannel(t *testing.T) *channel {
 	c.items <- media.Item{Tracks: []media.Track{{
 		Kind: media.Video, Codec: media.VP8, Picture: media.Picture{Width: 320, Height: 180},
 	}}}
-	if c.stream, c.slot, err = registry.Watch(t.Context(), "test", 0); err != nil {
+	if c.stream, c.slot, err = registry.Watch(t.Context(), "test", live.NoPreference); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -86,7 +86,11 @@ func connect(t *testing.T) (viewer, proxy *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return viewer, accepted.(*net.TCPConn)
+	proxy = accepted.(*net.TCPConn)
+	if err := Bound(proxy); err != nil {
+		t.Fatal(err)
+	}
+	return viewer, proxy
 }
 
 // numbers reads the pictures' numbers out of a whole body.
@@ -341,9 +345,6 @@ func TestKernelHoldsLittle(t *testing.T) {
 	_, proxy := connect(t)
 	raw, err := proxy.SyscallConn()
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := bound(raw); err != nil {
 		t.Fatal(err)
 	}
 	err = raw.Control(func(fd uintptr) {

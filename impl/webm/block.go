@@ -65,10 +65,12 @@ func (d *Demuxer) frames(block []byte, duration time.Duration) error {
 	}
 	sent := d.units(d.cluster) + time.Duration(relative)*d.scale
 	at := sent
+	room := MaxFrame // for all of a lace: what is small on the wire may be large decoded
 	for _, p := range payloads {
-		if p, err = decode(p, r.encodings, scopeFrames); err != nil {
+		if p, err = decode(p, r.encodings, scopeFrames, room); err != nil {
 			return d.malformed("a frame: %v", err)
 		}
+		room -= len(p)
 		f := media.Frame{Kind: r.kind, Key: r.key(p), Time: at, Sent: sent, Duration: r.duration(p), Payload: p}
 		if len(payloads) == 1 && duration > 0 {
 			f.Duration = duration

@@ -24,8 +24,8 @@ const (
 	// MaxUnknown is how many bytes in a row may go by without an element that
 	// RFC 9559 defines in that place.
 	MaxUnknown = 64 << 10
-	maxHead    = 64 << 10 // the EBML header, Info
-	maxTracks  = 1 << 20
+	maxHead    = 1 << 20 // the EBML header, Info; padding included
+	maxTracks  = 4 << 20
 	readBuffer = 32 << 10
 )
 
@@ -147,17 +147,12 @@ func (d *Demuxer) readEBML(size int64) error {
 	if err != nil {
 		return err
 	}
-	for len(body) > 0 {
-		e, rest, ok := cut(body)
-		if !ok {
-			return d.malformed("the EBML header's children don't fill it")
-		}
+	return d.children(body, "EBML", func(e element) error {
 		if e.id == idDocType && !isMatroska(e.data) {
 			return fmt.Errorf("%w: an EBML document of type %q", ErrUnsupported, printable(e.data))
 		}
-		body = rest
-	}
-	return nil
+		return nil
+	})
 }
 
 func isMatroska(docType []byte) bool {
@@ -188,21 +183,17 @@ func (d *Demuxer) info(size int64) error {
 	if err != nil {
 		return err
 	}
-	for len(body) > 0 {
-		e, rest, ok := cut(body)
-		if !ok {
-			return d.malformed("the children of Info don't fill it")
+	return d.children(body, "Info", func(e element) error {
+		if e.id != idTimestampScale {
+			return nil
 		}
-		if e.id == idTimestampScale {
-			scale, ok := e.uint()
-			if !ok || scale == 0 || scale > uint64(time.Second) {
-				return d.malformed("a TimestampScale that is no unit of time")
-			}
-			d.scale = time.Duration(scale)
+		scale, ok := e.uint()
+		if !ok || scale == 0 || scale > uint64(time.Second) {
+			return d.malformed("a TimestampScale that is no unit of time")
 		}
-		body = rest
-	}
-	return nil
+		d.scale = time.Duration(scale)
+		return nil
+	})
 }
 
 // Take has the frames of a track read. The frames come with the kind given.
@@ -241,6 +232,8 @@ func (d *Demuxer) advance() error {
 	case idCluster:
 		d.cluster = 0
 		d.enter(levelCluster, size)
+	case idInfo:
+		err = d.info(size)
 	case idTimestamp:
 		d.cluster, err = d.uint(size, "cluster's Timestamp")
 	case idSimpleBlock:
@@ -402,6 +395,9 @@ func (d *Demuxer) fits(id uint32, size int64) error {
 		if size > m.end-d.offset || m.end < d.offset {
 			return d.malformed("element %#x of %s is larger than what it is in", id, sizeText(size))
 		}
+	}
+	if id == idCRC32 && size != 4 || (id == idPosition || id == idPrevSize) && size > 8 {
+		return d.malformed("element %#x of %s", id, sizeText(size))
 	}
 	if size == unknownSize && id != idSegment && id != idCluster && d.level().known(id) {
 		return d.malformed("element %#x may not be of unknown size", id)

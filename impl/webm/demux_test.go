@@ -2,6 +2,7 @@ package webm
 
 import (
 	"bytes"
+	"compress/zlib"
 	"errors"
 	"io"
 	"slices"
@@ -331,6 +332,72 @@ func TestClaimedSizesAllocateNothing(t *testing.T) {
 	})
 	if got := result.AllocedBytesPerOp(); got > 256<<10 {
 		t.Errorf("%d bytes were allocated for a block of which 8 arrived", got)
+	}
+}
+
+// TestDecodedSizesAreBounded: few bytes on the wire may stand for many, but not
+// for more than one block may hold.
+func TestDecodedSizesAreBounded(t *testing.T) {
+	var packed bytes.Buffer
+	z := zlib.NewWriter(&packed)
+	z.Write(make([]byte, MaxFrame/2))
+	z.Close()
+	lace := []byte{0x81, 0, 0, 0x06, 2} // three frames, EBML lacing
+	lace = append(lace, 0x20|byte(packed.Len()>>16), byte(packed.Len()>>8), byte(packed.Len()), 0xBF)
+	lace = append(lace, bytes.Repeat(packed.Bytes(), 3)...)
+	compression := appendBytes(nil, idContentEncoding, appendBytes(nil, idContentCompression, appendUint(nil, idContentCompAlgo, compressionZlib)))
+	stripping := func(n int) []byte {
+		settings := appendUint(nil, idContentCompAlgo, compressionHeader)
+		settings = appendBytes(settings, idContentCompSettings, make([]byte, n))
+		return appendBytes(nil, idContentEncoding, appendBytes(nil, idContentCompression, settings))
+	}
+	body := func(encodings []byte) []byte {
+		entry := appendUint(appendUint(nil, idTrackNumber, 1), idTrackType, trackTypeVideo)
+		entry = appendBytes(appendBytes(entry, idCodecID, []byte("V_VP8")), idContentEncodings, encodings)
+		b := Header(nil)
+		b = b[:bytes.Index(b, []byte{0x16, 0x54, 0xAE, 0x6B})]
+		b = appendBytes(b, idTracks, appendBytes(nil, idTrackEntry, entry))
+		return appendBytes(AppendCluster(b, 0), idSimpleBlock, lace)
+	}
+	err := drain(body(compression))
+	if err == nil || !strings.Contains(err.Error(), "once decoded") {
+		t.Errorf("a block of %d bytes that holds 12 MiB ends with %v", len(lace), err)
+	}
+	for name, encodings := range map[string][]byte{
+		"many encodings": bytes.Repeat(stripping(1), maxEncodings+1), "a long strip": stripping(maxStripped + 1),
+	} {
+		if _, tracks := open(t, bytes.NewReader(body(encodings))); tracks[0].Unreadable == "" {
+			t.Errorf("%s: the track is taken as readable", name)
+		}
+	}
+}
+
+// TestPadding: Void may stand anywhere, and empty elements for their defaults.
+func TestPadding(t *testing.T) {
+	picture := appendUint(appendUint(nil, idPixelWidth, 2), idPixelHeight, 2)
+	entry := appendBytes(appendUint(appendUint(nil, idTrackNumber, 1), idTrackType, trackTypeVideo), idVideo, picture)
+	entry = appendBytes(entry, idCodecID, []byte("V_VP8"))
+	padding := appendBytes(nil, idVoid, make([]byte, 70<<10))
+	empty := appendBytes(nil, idTimestampScale, nil)
+	scale := appendUint(nil, idTimestampScale, uint64(100*time.Microsecond))
+	for name, test := range map[string]struct {
+		before, after []byte // Info
+		want          time.Duration
+	}{
+		"Info before": {appendBytes(nil, idInfo, slices.Concat(padding, scale)), nil, 100 * time.Microsecond},
+		"Info after":  {nil, appendBytes(nil, idInfo, slices.Concat(scale, padding)), 100 * time.Microsecond},
+		"empty scale": {appendBytes(nil, idInfo, empty), nil, time.Millisecond},
+	} {
+		b := appendBytes(nil, idEBML, slices.Concat(padding, appendBytes(nil, idDocType, []byte("webm"))))
+		b = appendUnknown(b, idSegment)
+		b = append(b, test.before...)
+		b = appendBytes(b, idTracks, slices.Concat(padding, appendBytes(nil, idTrackEntry, entry)))
+		b = AppendCluster(append(b, test.after...), 10*time.Millisecond)
+		b = AppendSimpleBlock(b, 1, 0, true, []byte("frame"))
+		d, _ := open(t, bytes.NewReader(b))
+		if f, err := d.Frame(); err != nil || f.Time != 10*test.want {
+			t.Errorf("%s: the frame is at %v, want %v: %v", name, f.Time, 10*test.want, err)
+		}
 	}
 }
 

@@ -43,6 +43,14 @@ const (
 	scopePrivate = 2
 )
 
+// Each encoding costs a copy of every frame, and header stripping lets few
+// bytes stand for many: real files have one or two encodings, that strip a few
+// bytes.
+const (
+	maxEncodings = 4
+	maxStripped  = 1 << 10
+)
+
 // codecs maps Matroska's codec ids to the contract's names. An id that ends in
 // a slash stands for all that begin with it.
 var codecs = map[string]string{
@@ -86,17 +94,22 @@ func (d *Demuxer) readTracks(size int64) ([]Track, error) {
 	return tracks, nil
 }
 
-// children calls visit for each child of a master held in memory.
+// children calls visit for each child of a master held in memory, but for the
+// empty ones: they stand for their default (RFC 8794 §6.1), which is what an
+// absent one does.
 func (d *Demuxer) children(body []byte, name string, visit func(element) error) error {
 	for len(body) > 0 {
 		e, rest, ok := cut(body)
 		if !ok {
 			return d.malformed("the children of %s don't fill it", name)
 		}
+		body = rest
+		if len(e.data) == 0 {
+			continue
+		}
 		if err := visit(e); err != nil {
 			return err
 		}
-		body = rest
 	}
 	return nil
 }
@@ -239,6 +252,9 @@ func (d *Demuxer) encoding(body []byte, t *Track) error {
 	switch {
 	case err != nil:
 		return err
+	case len(t.encodings) == maxEncodings || len(enc.stripped) > maxStripped:
+		t.Unreadable = "no encoder stacks or strips as much as its frames' coding claims"
+		return nil
 	case kind != 0:
 		t.Unreadable = "it is encrypted"
 	case algorithm == compressionHeader:
@@ -254,7 +270,7 @@ func (d *Demuxer) decodePrivate(t *Track) error {
 	if t.Unreadable != "" {
 		return nil
 	}
-	private, err := decode(t.Private, t.encodings, scopePrivate)
+	private, err := decode(t.Private, t.encodings, scopePrivate, maxTracks)
 	if err != nil {
 		return d.malformed("a track's CodecPrivate: %v", err)
 	}
@@ -262,8 +278,9 @@ func (d *Demuxer) decodePrivate(t *Track) error {
 	return nil
 }
 
-// decode undoes the encodings that apply to scope.
-func decode(b []byte, encodings []encoding, scope uint64) ([]byte, error) {
+// decode undoes the encodings that apply to scope. What comes out is at most
+// limit bytes.
+func decode(b []byte, encodings []encoding, scope uint64, limit int) ([]byte, error) {
 	for _, enc := range encodings {
 		if enc.scope&scope == 0 {
 			continue
@@ -273,25 +290,30 @@ func decode(b []byte, encodings []encoding, scope uint64) ([]byte, error) {
 			continue
 		}
 		var err error
-		if b, err = inflate(b); err != nil {
+		if b, err = inflate(b, limit); err != nil {
 			return nil, err
 		}
+	}
+	if len(b) > limit {
+		return nil, errTooLarge
 	}
 	return b, nil
 }
 
-// inflate decompresses at most MaxFrame bytes.
-func inflate(b []byte) ([]byte, error) {
+var errTooLarge = fmt.Errorf("a block holds more than %d bytes once decoded", MaxFrame)
+
+// inflate decompresses at most limit bytes.
+func inflate(b []byte, limit int) ([]byte, error) {
 	z, err := zlib.NewReader(bytes.NewReader(b))
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
-	plain, err := io.ReadAll(io.LimitReader(z, MaxFrame+1))
+	plain, err := io.ReadAll(io.LimitReader(z, int64(limit)+1))
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
-	if len(plain) > MaxFrame {
-		return nil, fmt.Errorf("decompress: more than %d bytes", MaxFrame)
+	if len(plain) > limit {
+		return nil, errTooLarge
 	}
 	return plain, nil
 }
