@@ -925,6 +925,7 @@ func TestPrefer(t *testing.T) {
 		{[]string{"wait=0"}, 0, true},
 		{[]string{"wait=-1"}, 0, false},
 		{[]string{"wait=soon"}, 0, false},
+		{[]string{`a="b, wait=c", wait=2`}, 2 * time.Second, true},
 		{[]string{"wait"}, 0, false},
 		{[]string{"waiting=5"}, 0, false},
 	}

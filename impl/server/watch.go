@@ -125,7 +125,7 @@ func prefersWait(h http.Header) time.Duration {
 			}
 			seconds, err := strconv.ParseUint(unquote(strings.TrimSpace(value)), 10, 64)
 			if err != nil && !errors.Is(err, strconv.ErrRange) {
-				return live.NoPreference
+				continue
 			}
 			return time.Duration(min(seconds, maxWait)) * time.Second
 		}
