@@ -17,6 +17,8 @@ const (
 	// lead is how far a frame may go out before its time. The contract allows
 	// 1 s; the rest is for a viewer that saw its first frame late.
 	lead = 750 * time.Millisecond
+	// together is how far apart tracks are that run on one clock beyond doubt.
+	together = 100 * time.Millisecond
 	// jitter is how much longer than it should have to a frame waits for the
 	// other track's.
 	jitter = 5 * time.Millisecond
@@ -199,10 +201,12 @@ func near(at, newest time.Duration) bool {
 }
 
 // segmentOf finds the segment that a frame continues; nil when it has jumped. A
-// track that hasn't been seen in the newest one may yet have to jump there.
+// track that hasn't been seen in the newest one may yet have to jump there,
+// unless that is where it is already: the other track has then come back to it.
 func (t *timeline) segmentOf(f media.Frame) *segment {
 	c, p := t.current, t.previous
-	if p != nil && !c.has[f.Kind] && p.has[f.Kind] && p.fixed && near(f.Sent, p.reached[f.Kind]) {
+	beside := max(f.Sent-c.newest, c.newest-f.Sent) <= together
+	if p != nil && !c.has[f.Kind] && !beside && p.has[f.Kind] && p.fixed && near(f.Sent, p.reached[f.Kind]) {
 		return p
 	}
 	if c.continues(f) {

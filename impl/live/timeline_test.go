@@ -474,6 +474,36 @@ func TestStrayFrames(t *testing.T) {
 	}
 }
 
+// TestStrayWithinTheGap: one frame that is ahead by less than a jump moves what
+// follows, and costs the other track what comes before that is known: a step.
+func TestStrayWithinTheGap(t *testing.T) {
+	for _, kind := range []media.Kind{media.Video, media.Audio} {
+		r := newRun(both)
+		n := 0
+		send := func(at time.Duration, f media.Frame) {
+			r.send(at, f)
+			n++
+		}
+		for at := time.Duration(0); at < 4*time.Second; at += sound {
+			if at == 2*time.Second {
+				send(at, frame(kind, at+1900*ms))
+			}
+			if at%step == 0 {
+				send(at, frame(media.Video, at))
+			}
+			send(at, frame(media.Audio, at))
+		}
+		out := r.end()
+		ordered(t, out, n-r.dropped)
+		if limit := int(step / sound); r.dropped > limit {
+			t.Errorf("a stray %v: %d frames were dropped, want at most %d", kind, r.dropped, limit)
+		}
+		if last := out[len(out)-1]; last.at > 4*time.Second+2*time.Second {
+			t.Errorf("a stray %v: 4 s of media end at %v", kind, last.at)
+		}
+	}
+}
+
 // TestTrackKeepsItsOrder: a decoder needs a track's frames as they came.
 func TestTrackKeepsItsOrder(t *testing.T) {
 	r := newRun(videoOnly)

@@ -80,7 +80,7 @@ func endProblem(err error) *problem {
 	case errors.Is(err, live.ErrClosed):
 		return refusal(http.StatusServiceUnavailable, err.Error()).withRetry()
 	case errors.Is(err, errIdle):
-		return refusal(http.StatusRequestTimeout, err.Error())
+		return refusal(http.StatusRequestTimeout, errIdle.Error())
 	case errors.Is(err, ingest.ErrEmpty):
 		return refusal(http.StatusBadRequest, "the body is empty; send media in it")
 	case errors.Is(err, ingest.ErrUnsupported):
