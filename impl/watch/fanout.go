@@ -339,60 +339,41 @@ func keep(viewers []*viewer, scratch [][]byte, now time.Time) []*viewer {
 
 // Serve writes the stream from slot on as the body of an ordinary response, for
 // TLS and HTTP/2. It returns when the stream has ended, and an error when the
-// viewer is gone or takes nothing for its budget.
+// viewer is gone or takes nothing for too long.
 func (f *Fanout) Serve(ctx context.Context, w http.ResponseWriter, stream *live.Stream, slot *live.Slot) error {
 	stream.Counts.Viewers.Add(1)
 	stream.Counts.Joined.Add(1)
 	defer stream.Counts.Viewers.Add(-1)
-	control := http.NewResponseController(w)
-	p := begin(stream, slot, f.budget, false)
+	v := &guest{position: begin(stream, slot, f.budget, false), w: w, control: http.NewResponseController(w)}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	var bufs [][]byte
 	for {
-		bufs = p.gather(bufs[:0], time.Now())
-		if p.ended() {
+		bufs = v.position.gather(bufs[:0], time.Now())
+		if v.position.ended() {
 			// What ends the body is net/http's to write, and may block, too.
-			return control.SetWriteDeadline(time.Now().Add(f.budget))
+			return v.control.SetWriteDeadline(time.Now().Add(f.budget))
 		}
 		if len(bufs) == 0 {
 			select {
-			case <-p.slot.Filled():
+			case <-v.position.slot.Filled():
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
 			continue
 		}
-		if err := f.write(w, control, &p, bufs); err != nil {
-			return err
+		if err := v.write(bufs); err != nil {
+			return stalled(stream, err)
 		}
 	}
 }
 
-// write sends what was gathered. It gives the place in the stream up first: the
-// write may block, and must keep no more alive than what it writes.
-func (f *Fanout) write(w io.Writer, control *http.ResponseController, p *position, bufs [][]byte) error {
-	if err := control.SetWriteDeadline(time.Now().Add(f.budget)); err != nil {
-		return fmt.Errorf("bound a viewer's write: %w", err)
-	}
-	size := 0
-	for _, b := range bufs {
-		size += len(b)
-	}
-	p.sent(size)
-	for _, b := range bufs {
-		n, err := w.Write(b)
-		p.stream.Counts.BytesOut.Add(int64(n))
-		if err != nil {
-			return stalled(p.stream, err)
-		}
-	}
-	if err := control.Flush(); err != nil {
-		return stalled(p.stream, err)
-	}
-	// HTTP/2 would reset the stream once the deadline passes, written to or not.
-	if err := control.SetWriteDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("lift the bound of a viewer's write: %w", err)
-	}
-	return nil
+// guest is a viewer of an ordinary response.
+type guest struct {
+	mu       sync.Mutex // guards position; not held while a write may block
+	position position
+	w        io.Writer
+	control  *http.ResponseController
 }
 
 func stalled(stream *live.Stream, err error) error {
@@ -401,4 +382,43 @@ func stalled(stream *live.Stream, err error) error {
 		return ErrStalled
 	}
 	return fmt.Errorf("write to a viewer: %w", err)
+}
+
+// write sends what was gathered. When that takes longer than the budget, the
+// place in the stream is given up meanwhile.
+func (v *guest) write(bufs [][]byte) error {
+	budget := v.position.budget
+	if err := v.control.SetWriteDeadline(time.Now().Add(patience * budget)); err != nil {
+		return err
+	}
+	size := 0
+	for _, b := range bufs {
+		size += len(b)
+	}
+	v.position.sent(size)
+	late := time.AfterFunc(budget, func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.position.letGo()
+	})
+	v.mu.Unlock()
+	err := v.send(bufs)
+	v.mu.Lock()
+	late.Stop()
+	if err != nil {
+		return err
+	}
+	// HTTP/2 would reset the stream once the deadline passes, written to or not.
+	return v.control.SetWriteDeadline(time.Time{})
+}
+
+func (v *guest) send(bufs [][]byte) error {
+	for _, b := range bufs {
+		n, err := v.w.Write(b)
+		v.position.stream.Counts.BytesOut.Add(int64(n))
+		if err != nil {
+			return err
+		}
+	}
+	return v.control.Flush()
 }
