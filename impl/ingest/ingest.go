@@ -30,6 +30,18 @@ var (
 	ErrBroken = errors.New("the body broke off")
 )
 
+// Fault is a fault of this program, met with a body.
+type Fault struct {
+	Value any    // that of the panic
+	Stack []byte // as text
+}
+
+func (f *Fault) Error() string { return fmt.Sprintf("the server's own fault: %v", f.Value) }
+
+// ErrPause comes from a body's Read, alone, where it isn't known yet whether
+// more of the body will come.
+var ErrPause = errors.New("the body may end here")
+
 // Summary is what a publisher is told at the end (ING-10).
 type Summary struct {
 	SessionID  string  `json:"sessionid"`
@@ -51,38 +63,58 @@ type Track struct {
 // Run feeds the body to the publisher until it ends, and returns once every
 // frame was handed on. When it returns early, for the publisher was ended or
 // the body is at fault, the caller must make body.Read return; Run's reader
-// ends with that, and closes the channel returned.
-func Run(body io.Reader, p *live.Publisher) (Summary, <-chan struct{}, error) {
-	r := &reading{source: &source{Reader: body}, items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p}
+// ends with that, and closes the channel returned. After each ErrPause, once all
+// before it was handed on, paused is called with what the summary is so far; but
+// inside of headers a pause is taken for the end.
+func Run(body io.Reader, p *live.Publisher, paused func(Summary)) (s Summary, read <-chan struct{}, err error) {
+	r := &reading{items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p, paused: paused}
+	r.source = &source{body: body, pause: r.pause}
 	go r.run()
-	if cause := p.Run(r.items); cause != nil {
-		return Summary{SessionID: p.ID()}, r.done, cause
+	if err := r.handOn(); err != nil {
+		return Summary{SessionID: p.ID()}, r.done, err
 	}
 	<-r.done
-	summary := Summary{
-		SessionID:  p.ID(),
-		Bytes:      r.source.bytes,
-		DurationMS: p.Stats().Duration.Milliseconds(),
-		Truncated:  errors.Is(r.err, webm.ErrCutFrame),
-		Tracks:     r.tracks,
+	s = r.summary(errors.Is(r.err, webm.ErrCutFrame))
+	s.DurationMS = p.Stats().Duration.Milliseconds()
+	return s, r.done, r.judge()
+}
+
+// handOn has the publisher take what is read. The error is the cause of an
+// early end.
+func (r *reading) handOn() (err error) {
+	defer contain(&err)
+	return r.publisher.Run(r.items)
+}
+
+// contain turns a panic into a *Fault: hostile bytes must not end more than
+// their own session.
+func contain(err *error) {
+	if fault := recover(); fault != nil {
+		*err = &Fault{Value: fault, Stack: debug.Stack()}
 	}
-	return summary, r.done, r.judge()
 }
 
 // source counts a body's bytes and keeps the error that ended it.
 type source struct {
-	io.Reader
+	body  io.Reader
+	pause func() (more bool)
 	bytes int64
 	err   error
 }
 
 func (s *source) Read(b []byte) (int, error) {
-	n, err := s.Reader.Read(b)
-	s.bytes += int64(n)
-	if err != nil {
-		s.err = err
+	for s.err == nil {
+		n, err := s.body.Read(b)
+		s.bytes += int64(n)
+		if err == ErrPause && s.pause() {
+			continue
+		}
+		if s.err = err; err == ErrPause {
+			s.err = io.EOF
+		}
+		return n, s.err
 	}
-	return n, err
+	return 0, s.err
 }
 
 // reading reads one body. What it finds may be read once done is closed.
@@ -91,6 +123,8 @@ type reading struct {
 	items     chan media.Item
 	done      chan struct{}
 	publisher *live.Publisher
+	paused    func(Summary)
+	demuxer   *webm.Demuxer // nil inside of headers
 	tracks    []Track
 	err       error // what ended it; io.EOF at a clean end
 }
@@ -98,16 +132,11 @@ type reading struct {
 func (r *reading) run() {
 	defer close(r.done)
 	defer close(r.items)
-	defer func() {
-		// Hostile bytes must not end more than their own session.
-		if fault := recover(); fault != nil {
-			r.err = fmt.Errorf("%w: fault in the demuxer: %v\n%s", ErrMalformed, fault, debug.Stack())
-		}
-	}()
 	r.err = r.read()
 }
 
-func (r *reading) read() error {
+func (r *reading) read() (err error) {
+	defer contain(&err)
 	buffered := bufio.NewReaderSize(r.source, sniffLength)
 	head, err := buffered.Peek(sniffLength)
 	switch {
@@ -130,6 +159,23 @@ func (r *reading) read() error {
 	return err
 }
 
+// pause has paused called in its turn; false when the body is to end instead.
+func (r *reading) pause() bool {
+	if r.demuxer == nil {
+		return false
+	}
+	s := r.summary(r.demuxer.InFrame())
+	return r.hand(media.Item{Mark: func() {
+		s.DurationMS = r.publisher.Stats().Duration.Milliseconds()
+		r.paused(s)
+	}})
+}
+
+// summary is that of what has been read, but for its duration.
+func (r *reading) summary(truncated bool) Summary {
+	return Summary{SessionID: r.publisher.ID(), Bytes: r.source.bytes, Truncated: truncated, Tracks: r.tracks}
+}
+
 // accepted ends every refusal of a format with its cure.
 const accepted = "send WebM with VP8 and Vorbis, as ffmpeg makes it with -c:v libvpx -c:a libvorbis -f webm"
 
@@ -145,6 +191,8 @@ func (r *reading) document(d *webm.Demuxer) error {
 	}
 	item := media.Item{}
 	r.tracks = nil
+	r.demuxer = d
+	defer func() { r.demuxer = nil }()
 	for _, t := range taken {
 		d.Take(t, t.Kind)
 		item.Tracks = append(item.Tracks, t.Track)
@@ -223,12 +271,13 @@ func servable(t webm.Track) error {
 // judge says how the body ended: nil for a clean end.
 func (r *reading) judge() error {
 	var malformed *webm.MalformedError
+	var fault *Fault
 	switch {
 	case errors.As(r.err, &malformed):
 		return fmt.Errorf("%w: %w", ErrMalformed, r.err)
 	case errors.Is(r.err, webm.ErrUnsupported) && !errors.Is(r.err, ErrUnsupported):
 		return fmt.Errorf("%w: %s", ErrUnsupported, strings.TrimPrefix(r.err.Error(), webm.ErrUnsupported.Error()+": "))
-	case errors.Is(r.err, ErrUnsupported), errors.Is(r.err, ErrMalformed):
+	case errors.Is(r.err, ErrUnsupported), errors.As(r.err, &fault):
 		return r.err
 	case r.source.err != nil && r.source.err != io.EOF:
 		return fmt.Errorf("%w: %w", ErrBroken, r.source.err)

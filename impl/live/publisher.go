@@ -10,12 +10,12 @@ import (
 // Publisher is what a session's one publisher feeds frames through. Its
 // methods but for Stats belong to one goroutine.
 type Publisher struct {
-	registry *Registry
-	session  *session
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
+	session *session
+	source  Source
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	ended   chan struct{} // closed once the session has been given up
 
-	begun    bool // its tracks are known; under the registry's lock
 	stream   *Stream
 	timeline *timeline
 	key      bool // a key frame was seen since the document's beginning
@@ -42,13 +42,18 @@ func (p *Publisher) Done() <-chan struct{} { return p.ctx.Done() }
 func (p *Publisher) Run(items <-chan media.Item) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var mark func()
 	for {
 		p.send(time.Now())
-		if items == nil && p.timeline.empty() {
-			return p.playOut()
+		if p.timeline.empty() && (items == nil || mark != nil) {
+			if err := p.playOut(); err != nil || items == nil {
+				return err
+			}
+			mark()
+			mark = nil
 		}
 		in := items
-		if p.timeline.full() {
+		if p.timeline.full() || mark != nil {
 			in = nil
 		}
 		timer.Reset(p.sleep(time.Now()))
@@ -59,6 +64,7 @@ func (p *Publisher) Run(items <-chan media.Item) error {
 				p.timeline.finish()
 				continue
 			}
+			mark = item.Mark
 			p.accept(item)
 		case <-timer.C:
 		case <-p.ctx.Done():
@@ -93,11 +99,12 @@ func (p *Publisher) sleep(now time.Time) time.Duration {
 }
 
 func (p *Publisher) accept(item media.Item) {
-	if item.Tracks != nil {
+	switch {
+	case item.Tracks != nil:
 		p.begin(item.Tracks)
-		return
+	case item.Mark == nil:
+		p.timeline.add(item.Frame, time.Now())
 	}
-	p.timeline.add(item.Frame, time.Now())
 }
 
 // begin puts a document's tracks on the air: in the bodies that viewers have if
@@ -105,7 +112,7 @@ func (p *Publisher) accept(item media.Item) {
 func (p *Publisher) begin(tracks []media.Track) {
 	p.timeline.flush()
 	p.send(time.Now())
-	stream := p.session.adopt(p.registry, tracks)
+	stream := p.adopt(tracks)
 	if stream != p.stream {
 		p.stats.Duration += p.until - p.since
 		p.since, p.until = 0, 0
@@ -118,19 +125,12 @@ func (p *Publisher) begin(tracks []media.Track) {
 	p.timeline.begin(kinds, &stream.clock)
 }
 
-// adopt is the stream that tracks go out in. It is live from now on.
-func (s *session) adopt(r *Registry, tracks []media.Track) *Stream {
+// adopt is the stream that tracks go out in.
+func (p *Publisher) adopt(tracks []media.Track) *Stream {
+	r := p.session.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s.stream.isReady() && !s.stream.continues(tracks) {
-		s.stream.end()
-		s.stream = newStream()
-	}
-	if !s.stream.isReady() {
-		s.stream.begin(tracks)
-	}
-	s.publisher.begun = true
-	return s.stream
+	return p.session.begin(tracks)
 }
 
 // send hands on the frames whose turn it is.
@@ -184,32 +184,13 @@ func (p *Publisher) Counts() *Counts {
 	return &p.stream.Counts
 }
 
-// End gives the session up. After a clean end, or one that the publisher was
-// put to, the bodies end; after a broken one viewers are kept for the grace
-// time. A publisher that returned to them and never came to its tracks leaves
-// them to what is left of that.
-func (p *Publisher) End(broken bool) {
+// End gives the session up. After a broken end viewers are kept for the grace
+// time, otherwise their bodies end.
+func (p *Publisher) End(e Ending) {
 	p.cancel(context.Canceled)
-	r := p.registry
+	r := p.session.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := p.session
-	s.publisher = nil
-	returning := !p.begun && s.stream.isReady() // …in vain: it changes nothing
-	if p.begun {
-		s.until = time.Now().Add(r.grace)
-	}
-	if !broken && !returning || r.closed || !s.stream.isReady() {
-		r.remove(s.id, s)
-		return
-	}
-	var grace *time.Timer
-	grace = time.AfterFunc(time.Until(s.until), func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if s.grace == grace { // nobody returned
-			r.remove(s.id, s)
-		}
-	})
-	s.grace = grace
+	p.session.end(e)
+	close(p.ended)
 }

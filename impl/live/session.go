@@ -1,276 +1,145 @@
 package live
 
 import (
-	"context"
-	"errors"
-	"sync"
 	"time"
+
+	"tureen/impl/media"
 )
 
-// Errors of the calls on a Registry.
-var (
-	// ErrTaken is a session that another publisher holds.
-	ErrTaken = errors.New("the session has a publisher already")
-	// ErrAbsent is a session that nobody publishes, or that didn't come to
-	// life while the caller waited.
-	ErrAbsent = errors.New("nothing is published under this session id")
-	// ErrClosed is a registry that takes nobody any more; also the cause with
-	// which its publishers end.
-	ErrClosed = errors.New("the server is shutting down")
-)
-
-// hold is how long a viewer of a session whose tracks aren't known yet waits
-// for them (WAT-10).
-const hold = 5 * time.Second
-
-// State is what a session is, seen from outside. One that is absent has none.
+// State is what a session is, seen from outside (the contract's "Terms").
 type State uint8
 
-// The states of a session (the contract's "Terms").
+// The states of a session.
 const (
-	Taken   State = iota // a publisher was accepted, its tracks aren't known
-	Live                 // its tracks are known
-	Waiting              // its publisher broke off and may return
+	Absent  State = iota
+	Taken         // a publisher was accepted, its tracks aren't known
+	Live          // its tracks are known
+	Waiting       // its publisher broke off and may return
 )
 
-func (s State) String() string { return [...]string{"taken", "live", "waiting"}[s] }
+func (s State) String() string { return [...]string{"absent", "taken", "live", "waiting"}[s] }
 
-// Registry holds the sessions by id.
-type Registry struct {
-	grace time.Duration
+// Ending is how a publisher ended (likewise). Only a broken end has a grace time.
+type Ending uint8
 
-	mu       sync.Mutex // guards what follows, and every session's fields
-	sessions map[string]*session
-	arrivals map[string]*arrival
-	closed   bool
-}
+// The kinds of end.
+const (
+	Clean  Ending = iota // its body came to its end
+	Ended                // it was put to its end, or came to nothing
+	Broken               // its body broke off, or was at fault
+)
 
-// session is one id that is on the air.
+// returning is how long the tracks of a publisher that returns may take, beyond
+// the grace time if need be (REC-2).
+const returning = 5 * time.Second
+
+// session is one id that is on the air, and what may become of it:
+//
+//	absent ──take──▶ taken ──begin──▶ live
+//	  ▲  ▲             │               │
+//	  │  └─────end─────┴──clean, ended─┤
+//	  │                              broken
+//	  └──────expire──── waiting ◀──────┘
+//	                     │   ▲
+//	                    take end
+//	                     ▼   │
+//	                     taken, its viewers kept ──begin──▶ live
+//	                       └──expire──▶ taken, without viewers
+//
+// Its methods are called with the registry locked, and nothing else changes it.
 type session struct {
 	id        string
+	registry  *Registry
+	state     State
 	publisher *Publisher  // nil while waiting
 	stream    *Stream     // what viewers get; another one when tracks can't go on in it
-	grace     *time.Timer // runs while waiting
-	until     time.Time   // when that ends, or would have
+	until     time.Time   // when the grace time after the latest break ends
+	expiry    *time.Timer // runs while viewers wait for a publisher
 }
 
-// arrival is what viewers of an absent session wait on.
-type arrival struct {
-	taken   chan struct{}
-	waiters int
-
-	// stream is the one that came, first its first slot. They may be read once
-	// taken is closed; nil when the registry was closed instead.
-	stream *Stream
-	first  *Slot
+// take gives the session to a publisher. Viewers of an earlier one are kept
+// until its tracks had their time to come.
+func (s *session) take(p *Publisher) {
+	if s.state == Waiting {
+		s.expireAt(s.atLeast(returning))
+	}
+	s.state, s.publisher = Taken, p
 }
 
-// NewRegistry keeps a session whose publisher broke off for the time grace.
-func NewRegistry(grace time.Duration) *Registry {
-	return &Registry{grace: grace, sessions: map[string]*session{}, arrivals: map[string]*arrival{}}
+// begin puts tracks on the air, and is the stream in which: the one that
+// viewers have if the tracks can go on there, a new one otherwise.
+func (s *session) begin(tracks []media.Track) *Stream {
+	s.state = Live
+	s.expireNever()
+	if s.stream.isReady() && !s.stream.continues(tracks) {
+		s.stream.end()
+		s.stream = newStream()
+	}
+	if !s.stream.isReady() {
+		s.stream.begin(tracks)
+	}
+	return s.stream
 }
 
-func (s *session) state() State {
-	switch {
-	case s.publisher == nil:
-		return Waiting
-	case s.publisher.begun:
-		return Live
-	default:
-		return Taken
+// end takes the session from its publisher. A publisher that had returned and
+// never came to its tracks leaves viewers what was left of the grace time.
+func (s *session) end(e Ending) {
+	kept := s.state == Live && e == Broken || s.state == Taken && s.stream.isReady()
+	if s.state == Live {
+		s.until = time.Now().Add(s.registry.grace)
 	}
+	s.publisher = nil
+	if !kept || s.registry.closed {
+		s.remove()
+		return
+	}
+	s.state = Waiting
+	s.expireAt(s.until)
 }
 
-// State is the state of a session; false when it is absent.
-func (r *Registry) State(id string) (State, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.sessions[id]
-	if s == nil {
-		return 0, false
+// expire ends viewers' wait for a publisher.
+func (s *session) expire() {
+	if s.state == Waiting {
+		s.remove()
+		return
 	}
-	return s.state(), true
+	s.stream.end()
+	s.stream = newStream() // for what the publisher may yet send
 }
 
-// Take makes the caller the publisher of a session. The error is ErrTaken or
-// ErrClosed. The publisher must be ended with Publisher.End.
-func (r *Registry) Take(ctx context.Context, id string) (*Publisher, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return nil, ErrClosed
-	}
-	s := r.sessions[id]
-	if s == nil {
-		s = &session{id: id, stream: newStream()}
-		r.sessions[id] = s
-		r.announce(id, s.stream)
-	}
-	if s.publisher != nil {
-		return nil, ErrTaken
-	}
-	if s.grace != nil {
-		s.grace.Stop()
-		s.grace = nil
-	}
-	p := &Publisher{registry: r, session: s, timeline: &timeline{}}
-	p.ctx, p.cancel = context.WithCancelCause(ctx)
-	s.publisher = p
-	return p, nil
-}
-
-// announce wakes the viewers that wait for a session to be taken.
-func (r *Registry) announce(id string, stream *Stream) {
-	if a := r.arrivals[id]; a != nil {
-		if a.stream = stream; stream != nil {
-			a.first = stream.Tail()
-		}
-		close(a.taken)
-		delete(r.arrivals, id)
-	}
-}
-
-// NoPreference is the wait of a viewer that states none.
-const NoPreference time.Duration = -1
-
-// Watch finds the stream of a session and where in it a new body starts. One
-// that isn't on the air yet is waited for as long as the viewer prefers; without
-// a preference one that is taken for a short time. The error is ErrAbsent,
-// ErrClosed, or the context's.
-func (r *Registry) Watch(ctx context.Context, id string, wait time.Duration) (*Stream, *Slot, error) {
-	asked, patience := time.Now(), wait
-	if wait == NoPreference {
-		patience = hold
-	}
-	for {
-		stream, absent, err := r.find(id)
-		if err != nil {
-			return nil, nil, err
-		}
-		var first *Slot
-		if stream == nil {
-			stream, first, err = r.arrive(ctx, id, absent, wait-time.Since(asked))
-		} else if first = stream.Tail(); stream.isReady() { // in this order: before it is ready the tail is the first
-			return stream, stream.Join(time.Now()), nil
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if stream == nil {
-			continue
-		}
-		if err := await(ctx, patience-time.Since(asked), stream.ready, stream.ended); err != nil {
-			return nil, nil, err
-		}
-		if stream.isReady() {
-			return stream, first, nil
-		}
-	}
-}
-
-// arrive waits for an absent session to be taken. Who waited gets the stream
-// from its beginning, however much of it has come by the time he runs.
-func (r *Registry) arrive(ctx context.Context, id string, a *arrival, wait time.Duration) (*Stream, *Slot, error) {
-	defer r.leave(id, a)
-	if wait <= 0 {
-		return nil, nil, ErrAbsent
-	}
-	if err := await(ctx, wait, a.taken, nil); err != nil {
-		return nil, nil, err
-	}
-	return a.stream, a.first, nil
-}
-
-// await waits for one of two events.
-func await(ctx context.Context, at time.Duration, event, other <-chan struct{}) error {
-	timer := time.NewTimer(at)
-	defer timer.Stop()
-	select {
-	case <-event:
-	case <-other:
-	case <-timer.C:
-		return ErrAbsent
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return nil
-}
-
-// Peek is Watch that waits for nothing.
-func (r *Registry) Peek(id string) (*Stream, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return nil, ErrClosed
-	}
-	if s := r.sessions[id]; s != nil && s.stream.isReady() {
-		return s.stream, nil
-	}
-	return nil, ErrAbsent
-}
-
-// find is the stream of a session, or what to wait on until it is taken.
-func (r *Registry) find(id string) (*Stream, *arrival, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return nil, nil, ErrClosed
-	}
-	if s := r.sessions[id]; s != nil {
-		return s.stream, nil, nil
-	}
-	a := r.arrivals[id]
-	if a == nil {
-		a = &arrival{taken: make(chan struct{})}
-		r.arrivals[id] = a
-	}
-	a.waiters++
-	return nil, a, nil
-}
-
-// leave ends a wait that find began; the last to leave takes its place away.
-func (r *Registry) leave(id string, a *arrival) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a.waiters--
-	if a.waiters == 0 && r.arrivals[id] == a {
-		delete(r.arrivals, id)
-	}
-}
-
-// Close ends all publishers with ErrClosed as the cause, all bodies cleanly,
-// and takes nobody any more.
-func (r *Registry) Close() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.closed = true
-	for id := range r.arrivals {
-		r.announce(id, nil) // they find the registry closed
-	}
-	for id, s := range r.sessions {
-		if s.publisher != nil {
-			s.publisher.cancel(ErrClosed) // ends its session itself
-			continue
-		}
-		r.remove(id, s)
-	}
-}
-
-// remove takes a session off the air. The registry's lock is held.
-func (r *Registry) remove(id string, s *session) {
-	if s.grace != nil {
-		s.grace.Stop()
-	}
-	delete(r.sessions, id)
+// remove takes the session off the air.
+func (s *session) remove() {
+	s.expireNever()
+	s.state = Absent
+	delete(s.registry.sessions, s.id)
 	s.stream.end()
 }
 
-// Awaited is how many viewers wait for an absent session to be taken.
-func (r *Registry) Awaited(id string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if a := r.arrivals[id]; a != nil {
-		return a.waiters
+func (s *session) expireAt(at time.Time) {
+	s.expireNever()
+	var expiry *time.Timer
+	expiry = time.AfterFunc(time.Until(at), func() {
+		s.registry.mu.Lock()
+		defer s.registry.mu.Unlock()
+		if s.expiry == expiry { // it wasn't stopped while it waited for the lock
+			s.expiry = nil
+			s.expire()
+		}
+	})
+	s.expiry = expiry
+}
+
+func (s *session) expireNever() {
+	if s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
 	}
-	return 0
+}
+
+// atLeast is when the grace time ends, or later so that d is left.
+func (s *session) atLeast(d time.Duration) time.Time {
+	if t := time.Now().Add(d); t.After(s.until) {
+		return t
+	}
+	return s.until
 }

@@ -15,10 +15,15 @@ import (
 
 var pictures = []media.Track{{Kind: media.Video, Codec: media.VP8, Picture: media.Picture{Width: 320, Height: 180}}}
 
+// source is a publisher's that gives way for a cause, if it has one.
+type source struct{ cause error }
+
+func (s source) GivesWay() error { return s.cause }
+
 // publish takes a session and runs it until items is closed.
 func publish(t *testing.T, r *Registry, id string) (p *Publisher, items chan media.Item, done chan error) {
 	t.Helper()
-	p, err := r.Take(t.Context(), id)
+	p, err := r.Take(t.Context(), id, source{})
 	if err != nil {
 		t.Fatalf("Take: %v", err)
 	}
@@ -33,17 +38,9 @@ func picture(at time.Duration, key bool) media.Item {
 	return media.Item{Frame: f}
 }
 
-func state(r *Registry, id string) string {
-	s, ok := r.State(id)
-	if !ok {
-		return "absent"
-	}
-	return s.String()
-}
-
 func expectState(t *testing.T, r *Registry, id, want string) {
 	t.Helper()
-	if got := state(r, id); got != want {
+	if got := r.State(id).String(); got != want {
 		t.Errorf("the session is %s, want %s", got, want)
 	}
 }
@@ -54,7 +51,7 @@ func TestStates(t *testing.T) {
 		expectState(t, r, "a", "absent")
 		p, items, done := publish(t, r, "a")
 		expectState(t, r, "a", "taken")
-		if _, err := r.Take(t.Context(), "a"); !errors.Is(err, ErrTaken) {
+		if _, err := r.Take(t.Context(), "a", source{}); !errors.Is(err, ErrTaken) {
 			t.Errorf("a second publisher gets %v, want ErrTaken", err)
 		}
 		items <- media.Item{Tracks: pictures}
@@ -64,7 +61,7 @@ func TestStates(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		p.End(true)
+		p.End(Broken)
 		expectState(t, r, "a", "waiting")
 
 		p, items, done = publish(t, r, "a")
@@ -74,7 +71,7 @@ func TestStates(t *testing.T) {
 		expectState(t, r, "a", "live")
 		close(items)
 		<-done
-		p.End(true)
+		p.End(Broken)
 		time.Sleep(10*time.Second - time.Millisecond)
 		synctest.Wait()
 		expectState(t, r, "a", "waiting")
@@ -86,7 +83,7 @@ func TestStates(t *testing.T) {
 		items <- media.Item{Tracks: pictures}
 		close(items)
 		<-done
-		p.End(false)
+		p.End(Clean)
 		expectState(t, r, "a", "absent")
 	})
 }
@@ -100,7 +97,7 @@ func TestGraceIsThePublishersOwn(t *testing.T) {
 			items <- media.Item{Tracks: pictures}
 			close(items)
 			<-done
-			p.End(true)
+			p.End(Broken)
 			time.Sleep(9 * time.Second)
 			synctest.Wait()
 			expectState(t, r, "a", "waiting")
@@ -120,11 +117,11 @@ func TestRefusedReturn(t *testing.T) {
 		items <- media.Item{Tracks: pictures}
 		close(items)
 		<-done
-		p.End(true)
-		for _, broken := range []bool{true, false, true} {
+		p.End(Broken)
+		for _, ending := range []Ending{Broken, Clean, Ended} {
 			time.Sleep(3 * time.Second)
 			again, _, _ := publish(t, r, "a")
-			again.End(broken)
+			again.End(ending)
 			expectState(t, r, "a", "waiting")
 		}
 		time.Sleep(time.Second)
@@ -151,14 +148,14 @@ func TestPlayOut(t *testing.T) {
 		if took := time.Since(began); took < 4*time.Second || took > 5*time.Second {
 			t.Errorf("5 s of media were done after %v", took)
 		}
-		p.End(false)
+		p.End(Clean)
 	})
 }
 
 func TestTakenThatBreaksOffHasNoGrace(t *testing.T) {
 	r := NewRegistry(time.Hour)
 	p, _, _ := publish(t, r, "a")
-	p.End(true)
+	p.End(Broken)
 	expectState(t, r, "a", "absent")
 }
 
@@ -213,7 +210,7 @@ func TestWatch(t *testing.T) {
 		}
 		close(items)
 		<-done
-		p.End(true)
+		p.End(Broken)
 		if stream, _, err := r.Watch(t.Context(), "a", 0); err != nil || stream.header == nil {
 			t.Errorf("a waiting session gives %v, want its stream", err)
 		}
@@ -235,7 +232,7 @@ func TestWatchWaitsForAnArrival(t *testing.T) {
 		// A publisher that is refused changes nothing for who waits.
 		p, _, _ := publish(t, r, "a")
 		synctest.Wait()
-		p.End(true)
+		p.End(Broken)
 		synctest.Wait()
 		time.Sleep(30 * time.Second)
 		_, items, _ := publish(t, r, "a")
@@ -269,7 +266,7 @@ func TestClose(t *testing.T) {
 		items <- media.Item{Tracks: pictures}
 		close(items)
 		<-done
-		waiting.End(true)
+		waiting.End(Broken)
 		live, items, done := publish(t, r, "live")
 		items <- media.Item{Tracks: pictures}
 		arriving := make(chan error, 1)
@@ -283,11 +280,11 @@ func TestClose(t *testing.T) {
 		if err := <-done; !errors.Is(err, ErrClosed) {
 			t.Errorf("the publisher ends with %v, want ErrClosed", err)
 		}
-		live.End(true)
+		live.End(Broken)
 		if err := <-arriving; !errors.Is(err, ErrClosed) {
 			t.Errorf("who waited gets %v, want ErrClosed", err)
 		}
-		if _, err := r.Take(t.Context(), "new"); !errors.Is(err, ErrClosed) {
+		if _, err := r.Take(t.Context(), "new", source{}); !errors.Is(err, ErrClosed) {
 			t.Errorf("a new publisher gets %v, want ErrClosed", err)
 		}
 		if len(r.sessions) != 0 {
@@ -325,7 +322,7 @@ func TestPicturesBeforeTheFirstKeyFrame(t *testing.T) {
 			if got := p.Stats().Dropped; got != 4 {
 				t.Errorf("%d frames are counted as dropped, want 4", got)
 			}
-			p.End(true)
+			p.End(Broken)
 		}
 		if string(tags) != "23232323" {
 			t.Errorf("pictures %q went out, want %q", tags, "23232323")
@@ -352,7 +349,7 @@ func TestArrivingLate(t *testing.T) {
 		if err != nil || first.Sequence != 0 || stream.Join(time.Now()).Sequence != 1 {
 			t.Errorf("he starts at %v: %v, want at slot 0", first, err)
 		}
-		p.End(false)
+		p.End(Clean)
 	})
 }
 

@@ -82,9 +82,12 @@ func KeyVP8(payload []byte) bool {
 		payload[3] == 0x9d && payload[4] == 0x01 && payload[5] == 0x2a
 }
 
-// Item is what ingest hands to a live stream: the tracks of a new document, or
-// the next frame.
+// Item is what ingest hands to a live stream: the tracks of a new document, a
+// mark, or the next frame.
 type Item struct {
-	Tracks []Track // nil for a frame
-	Frame  Frame
+	Tracks []Track // nil but for a document
+	// Mark is called once every frame before it has been handed on and has
+	// played; nil but for a mark.
+	Mark  func()
+	Frame Frame
 }

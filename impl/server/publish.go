@@ -1,58 +1,159 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
+	"net"
 	"net/http"
-	"os"
+	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"tureen/impl/ingest"
 	"tureen/impl/live"
 )
 
-// errIdle is a publisher that sent nothing for the idle time.
-var errIdle = errors.New("the publisher sent nothing for too long")
-
 // publish serves PUT and POST.
 func (s *Server) publish(w http.ResponseWriter, r *http.Request, id string) {
-	publisher, err := s.registry.Take(detached(r), id)
+	span, err := contentRange(r)
+	series, conflict := s.series(id, r)
+	switch {
+	case s.registry.Closed():
+		endProblem(live.ErrClosed).final(w, r)
+	case conflict:
+		endProblem(live.ErrTaken).final(w, r)
+	case err != nil:
+		endProblem(err).final(w, r)
+	case span != nil && (span.begin > 0 || series != nil && series.GivesWay() == nil):
+		s.proceed(w, r, series, span)
+	default:
+		s.begin(w, r, id, span)
+	}
+}
+
+// series is the publisher's body that a request may go on with; nil when there
+// is none. One that it can neither go on with nor take the place of is a
+// conflict.
+func (s *Server) series(id string, r *http.Request) (u *upload, conflict bool) {
+	source := s.registry.Source(id)
+	if source == nil {
+		return nil, false
+	}
+	u, ok := source.(*upload)
+	if ok && u.from == address(r) && u.open() {
+		return u, false
+	}
+	return nil, source.GivesWay() == nil
+}
+
+// begin serves the first request of a publisher's body, which mostly is all.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, id string, place *span) {
+	first := s.part(w, r, place)
+	u := newUpload(address(r), s.config.Idle, first)
+	// The body may outlast the request, and what follows tells when it breaks off.
+	publisher, err := s.registry.Take(context.WithoutCancel(r.Context()), id, u)
 	if err != nil {
 		endProblem(err).final(w, r)
 		return
 	}
 	log := s.config.Log.With("session", id, "publisher", r.RemoteAddr)
 	log.Info("publisher accepted", "method", r.Method, "agent", r.UserAgent())
-	body := &body{Reader: r.Body, control: http.NewResponseController(w), idle: s.config.Idle}
-	summary, read, err := feed(log, body, publisher)
-	if err == nil {
-		summarise(w, summary)
+	go feed(log, u, publisher)
+	u.answer(w, r, first)
+}
+
+// proceed serves a request that goes on with a body.
+func (s *Server) proceed(w http.ResponseWriter, r *http.Request, u *upload, place *span) {
+	if u == nil {
+		refusal(http.StatusRequestedRangeNotSatisfiable, "there is no body that this part goes on with; begin one with byte 0").final(w, r)
 		return
 	}
-	body.leave()
-	endProblem(err).final(w, r)
-	<-read
+	p := s.part(w, r, place)
+	if err := u.add(p); err != nil {
+		endProblem(err).final(w, r)
+		return
+	}
+	u.answer(w, r, p)
 }
 
-// feed runs a publisher to its end, which the session learns of in any case.
-func feed(log *slog.Logger, body *body, p *live.Publisher) (summary ingest.Summary, read <-chan struct{}, err error) {
+func (s *Server) part(w http.ResponseWriter, r *http.Request, place *span) *part {
+	p := &part{Reader: r.Body, control: http.NewResponseController(w), idle: s.config.Idle, read: make(chan struct{})}
+	switch {
+	case place != nil:
+		p.begin, p.end, p.last = place.begin, place.end, place.last
+	case r.ContentLength >= 0:
+		p.end, p.unmarked = r.ContentLength, true
+	default:
+		p.last = true
+	}
+	return p
+}
+
+// address is where a request comes from.
+func address(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap()
+}
+
+// answer tells a publisher what became of the body so far, or of all of it.
+func (u *upload) answer(w http.ResponseWriter, r *http.Request, p *part) {
+	settled := u.settled
+	if !p.unmarked {
+		settled = nil
+	}
+	select {
+	case <-p.read:
+		w.WriteHeader(http.StatusOK)
+		return
+	case <-settled:
+		summarise(w, u.partial)
+		return
+	case <-u.over:
+		u.conclude(w, r, p)
+	}
+}
+
+// conclude answers with the publisher's end.
+func (u *upload) conclude(w http.ResponseWriter, r *http.Request, p *part) {
+	switch {
+	case u.err == nil:
+		summarise(w, u.summary)
+	case errors.Is(u.err, errReplaced): // right after it had settled
+		summarise(w, u.partial)
+	default:
+		p.leave()
+		endProblem(u.err).final(w, r)
+		<-u.read
+	}
+}
+
+// feed runs a publisher to its end.
+func feed(log *slog.Logger, u *upload, p *live.Publisher) {
+	defer close(u.over)
 	began := time.Now()
-	err = ingest.ErrBroken // what a panic leaves
-	defer func() {
-		p.End(broken(err))
-		logEnd(log, p, began, summary, err)
-	}()
-	return ingest.Run(body, p)
+	u.summary, u.read, u.err = ingest.Run(u, p, u.settle)
+	p.End(ending(u.err))
+	logEnd(log, p, began, u.summary, u.err)
 }
 
-// broken reports whether an end has a grace time.
-func broken(err error) bool {
-	return err != nil && !errors.Is(err, live.ErrClosed) && !errors.Is(err, ingest.ErrEmpty)
+// ending is the kind of end that an error makes.
+func ending(err error) live.Ending {
+	switch {
+	case err == nil, errors.Is(err, errReplaced):
+		return live.Clean
+	case errors.Is(err, live.ErrClosed), errors.Is(err, ingest.ErrEmpty):
+		return live.Ended
+	}
+	return live.Broken
 }
 
 func logEnd(log *slog.Logger, p *live.Publisher, began time.Time, summary ingest.Summary, err error) {
@@ -65,26 +166,37 @@ func logEnd(log *slog.Logger, p *live.Publisher, began time.Time, summary ingest
 		attrs = append(attrs, "viewers", c.Viewers.Load(), "joined", c.Joined.Load(),
 			"skipped", c.Skipped.Load(), "stalled", c.Stalled.Load(), "bytes_out", c.BytesOut.Load())
 	}
-	if err != nil {
+	var fault *ingest.Fault
+	switch {
+	case ending(err) == live.Clean:
+		log.Info("publisher done", attrs...)
+	case errors.As(err, &fault):
+		log.Error("publisher ended by a fault", append(attrs, "fault", fault.Value, "stack", string(fault.Stack))...)
+	default:
 		log.Warn("publisher ended early", append(attrs, "error", err)...)
-		return
 	}
-	log.Info("publisher done", attrs...)
 }
 
 // endProblem is what a publisher is told of an end that isn't clean.
 func endProblem(err error) *problem {
+	var fault *ingest.Fault
 	switch {
 	case errors.Is(err, live.ErrTaken):
 		return refusal(http.StatusConflict, "somebody is publishing under this session id already").withRetry()
+	case errors.Is(err, errSettling), errors.Is(err, errCrowded):
+		return refusal(http.StatusConflict, err.Error()).withRetry()
+	case errors.Is(err, errGap):
+		return refusal(http.StatusRequestedRangeNotSatisfiable, err.Error())
 	case errors.Is(err, live.ErrClosed):
 		return refusal(http.StatusServiceUnavailable, err.Error()).withRetry()
-	case errors.Is(err, errIdle):
-		return refusal(http.StatusRequestTimeout, errIdle.Error())
+	case errors.Is(err, errIdle), errors.Is(err, errSilent):
+		return refusal(http.StatusRequestTimeout, err.Error())
 	case errors.Is(err, ingest.ErrEmpty):
 		return refusal(http.StatusBadRequest, "the body is empty; send media in it")
 	case errors.Is(err, ingest.ErrUnsupported):
 		return refusal(http.StatusUnsupportedMediaType, detail(err, ingest.ErrUnsupported))
+	case errors.As(err, &fault):
+		return refusal(http.StatusInternalServerError, "a fault of the server's ended the session; its log has more")
 	default:
 		return refusal(http.StatusBadRequest, err.Error())
 	}
@@ -99,50 +211,4 @@ func summarise(w http.ResponseWriter, summary ingest.Summary) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	json.NewEncoder(w).Encode(summary) // the publisher may be gone
-}
-
-// body is a publisher's body. Each read may take the idle time; time in which
-// the proxy doesn't read doesn't count (ING-13).
-type body struct {
-	io.Reader
-	control *http.ResponseController
-	idle    time.Duration
-
-	mu   sync.Mutex // guards what follows and the read deadline
-	over bool       // the publisher has its answer
-}
-
-// leave has reading end soon: the deadline is the answer's from now on.
-func (b *body) leave() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.over = true
-	b.control.SetReadDeadline(time.Now().Add(farewell)) // fails only with the connection
-}
-
-// extend allows for another read.
-func (b *body) extend() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.over {
-		return nil
-	}
-	if err := b.control.SetReadDeadline(time.Now().Add(b.idle)); err != nil {
-		return fmt.Errorf("bound a publisher's silence: %w", err)
-	}
-	return nil
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	if err := b.extend(); err != nil {
-		return 0, err
-	}
-	n, err := b.Reader.Read(p)
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return n, errIdle
-	case err == io.EOF:
-		b.control.SetReadDeadline(time.Time{}) // the next request has its own
-	}
-	return n, err
 }

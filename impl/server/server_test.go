@@ -579,7 +579,7 @@ func (p *proxy) onAir(t *testing.T, id, name string) {
 		<-done
 	})
 	for {
-		if s, ok := p.registry.State(id); ok && s == live.Live {
+		if p.registry.State(id) == live.Live {
 			return
 		}
 		time.Sleep(time.Millisecond)
@@ -718,7 +718,7 @@ func TestBrokenPublisher(t *testing.T) {
 	conn.Close()
 	// It returns within the grace time, and goes on in the same body.
 	for {
-		if s, ok := p.registry.State("broken"); ok && s == live.Waiting {
+		if p.registry.State("broken") == live.Waiting {
 			break
 		}
 		time.Sleep(time.Millisecond)
@@ -1027,7 +1027,7 @@ func TestDrain(t *testing.T) {
 		published <- p.put(t, "a", r)
 	}()
 	for {
-		if s, ok := p.registry.State("a"); ok && s == live.Live {
+		if p.registry.State("a") == live.Live {
 			break
 		}
 		time.Sleep(time.Millisecond)

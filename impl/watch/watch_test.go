@@ -35,7 +35,7 @@ type channel struct {
 func newChannel(t *testing.T) *channel {
 	t.Helper()
 	registry := live.NewRegistry(time.Second)
-	p, err := registry.Take(t.Context(), "test")
+	p, err := registry.Take(t.Context(), "test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func (c *channel) end() {
 	if err := <-c.done; err != nil {
 		c.t.Errorf("Run: %v", err)
 	}
-	c.publisher.End(false)
+	c.publisher.End(live.Clean)
 }
 
 // connect is a viewer's connection and the proxy's end of it. The viewer's

@@ -60,6 +60,7 @@ type Demuxer struct {
 	offset int64
 
 	open    []master // the masters walked into, outermost first
+	inFrame bool     // a block was begun
 	unknown int64    // bytes since the last element known in its place
 
 	pending bool // an EBML header was read, its tracks are still to be
@@ -237,12 +238,15 @@ func (d *Demuxer) advance() error {
 	case idTimestamp:
 		d.cluster, err = d.uint(size, "cluster's Timestamp")
 	case idSimpleBlock:
+		d.inFrame = true
 		err = d.block(size, 0)
 	case idBlockGroup:
+		d.inFrame = true
 		err = d.blockGroup(size)
 	default: // a second Tracks too: RFC 9559 §5.1.4 has it repeat the first
 		err = d.skip(size)
 	}
+	d.inFrame = false
 	return err
 }
 
@@ -324,6 +328,10 @@ func cutFrame(err error) error {
 	return err
 }
 
+// InFrame reports whether the body would end in the middle of a frame if it
+// ended where the demuxer reads on. It is for the reader, to be called from Read.
+func (d *Demuxer) InFrame() bool { return d.inFrame }
+
 // units turns a count of the document's timestamp units into time. It is
 // clipped, with room for sums, rather than let overflow.
 func (d *Demuxer) units(n int64) time.Duration {
@@ -345,7 +353,9 @@ func (d *Demuxer) next() (id uint32, size int64, err error) {
 func (d *Demuxer) step() (id uint32, size int64, err error) {
 	d.leave()
 	start := d.offset
+	inFrame := d.inFrame
 	id, size, err = d.header()
+	d.inFrame = inFrame
 	if err != nil {
 		if d.offset > start && d.level() >= levelCluster {
 			err = cutFrame(err)
@@ -440,6 +450,7 @@ func (d *Demuxer) header() (id uint32, size int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	d.inFrame = d.inFrame || d.level() >= levelCluster
 	width := vintWidth(first)
 	if width > 4 {
 		return 0, 0, d.malformed("no element begins with %#02x", first)
