@@ -15,6 +15,9 @@ import (
 
 var pictures = []media.Track{{Kind: media.Video, Codec: media.VP8, Picture: media.Picture{Width: 320, Height: 180}}}
 
+// sounds are tracks that can't go on in a body with pictures.
+var sounds = []media.Track{{Kind: media.Audio, Codec: media.Vorbis}}
+
 // source is a publisher's that gives way for a cause, if it has one.
 type source struct{ cause error }
 
@@ -45,46 +48,219 @@ func expectState(t *testing.T, r *Registry, id, want string) {
 	}
 }
 
-func TestStates(t *testing.T) {
+// scene is a session with its publisher and what its viewers have.
+type scene struct {
+	*Registry
+	t       *testing.T
+	p       *Publisher
+	items   chan media.Item
+	done    chan error
+	watched *Stream // nil while nobody could have a body
+}
+
+// stage brings session a into a state; "returned" is taken with the viewers of
+// an earlier publisher.
+func stage(t *testing.T, state string) *scene {
+	s := &scene{Registry: NewRegistry(10 * time.Second), t: t}
+	if state == "absent" {
+		return s
+	}
+	s.take()
+	if state == "taken" {
+		return s
+	}
+	s.begin(pictures)
+	s.watched = s.p.stream
+	if state == "live" {
+		return s
+	}
+	s.end(Broken)
+	if state == "returned" {
+		s.take()
+	}
+	return s
+}
+
+func (s *scene) take() {
+	s.t.Helper()
+	s.p, s.items, s.done = publish(s.t, s.Registry, "a")
+}
+
+func (s *scene) begin(tracks []media.Track) {
+	s.items <- media.Item{Tracks: tracks}
+	synctest.Wait()
+}
+
+func (s *scene) end(e Ending) {
+	close(s.items)
+	<-s.done
+	s.p.End(e)
+}
+
+func (s *scene) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// viewers is what becomes of who watched.
+func (s *scene) viewers() string {
+	if s.watched == nil {
+		return "none"
+	}
+	select {
+	case <-s.watched.ended:
+		return "ended"
+	default:
+		return "kept"
+	}
+}
+
+// TestTransitions goes through all that can become of a session, in each state.
+func TestTransitions(t *testing.T) {
+	take := func(s *scene) { s.take() }
+	refused := func(s *scene) {
+		if _, err := s.Take(s.t.Context(), "a", source{}); !errors.Is(err, ErrTaken) {
+			s.t.Errorf("a second publisher gets %v, want ErrTaken", err)
+		}
+	}
+	begin := func(tracks []media.Track) func(*scene) { return func(s *scene) { s.begin(tracks) } }
+	end := func(e Ending) func(*scene) { return func(s *scene) { s.end(e) } }
+	pass := func(d time.Duration) func(*scene) { return func(s *scene) { s.pass(d) } }
+	tests := []struct {
+		from, event string
+		do          func(*scene)
+		to          State
+		viewers     string
+	}{
+		{"absent", "take", take, Taken, "none"},
+		{"taken", "take", refused, Taken, "none"},
+		{"taken", "tracks", begin(pictures), Live, "none"},
+		{"taken", "clean end", end(Clean), Absent, "none"},
+		{"taken", "being ended", end(Ended), Absent, "none"},
+		{"taken", "broken end", end(Broken), Absent, "none"},
+		{"taken", "time", pass(time.Hour), Taken, "none"},
+		{"live", "take", refused, Live, "kept"},
+		{"live", "the same tracks", begin(pictures), Live, "kept"},
+		{"live", "other tracks", begin(sounds), Live, "ended"},
+		{"live", "clean end", end(Clean), Absent, "ended"},
+		{"live", "being ended", end(Ended), Absent, "ended"},
+		{"live", "broken end", end(Broken), Waiting, "kept"},
+		{"live", "time", pass(time.Hour), Live, "kept"},
+		{"waiting", "take", take, Taken, "kept"},
+		{"waiting", "less than the grace time", pass(10*time.Second - 1), Waiting, "kept"},
+		{"waiting", "the grace time", pass(10 * time.Second), Absent, "ended"},
+		{"waiting", "close", (*scene).Close, Absent, "ended"},
+		{"returned", "take", refused, Taken, "kept"},
+		{"returned", "the same tracks", begin(pictures), Live, "kept"},
+		{"returned", "other tracks", begin(sounds), Live, "ended"},
+		{"returned", "clean end", end(Clean), Waiting, "kept"},
+		{"returned", "being ended", end(Ended), Waiting, "kept"},
+		{"returned", "broken end", end(Broken), Waiting, "kept"},
+		{"returned", "less than the grace time", pass(10*time.Second - 1), Taken, "kept"},
+		{"returned", "the grace time", pass(10 * time.Second), Taken, "ended"},
+	}
+	for _, test := range tests {
+		t.Run(test.from+", "+test.event, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := stage(t, test.from)
+				test.do(s)
+				expectState(t, s.Registry, "a", test.to.String())
+				if got := s.viewers(); got != test.viewers {
+					t.Errorf("viewers are %s, want %s", got, test.viewers)
+				}
+			})
+		})
+	}
+}
+
+// TestReturnInTheLastMoment: the returning publisher's tracks may take 5 s more
+// than the grace time; then its viewers go, and it has the session for itself
+// (REC-2, REC-3).
+func TestReturnInTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := stage(t, "waiting")
+		s.pass(9 * time.Second)
+		s.take()
+		s.pass(returning - 1)
+		if s.viewers() != "kept" {
+			t.Error("viewers are not kept for 5 s after the return")
+		}
+		s.pass(1)
+		if s.viewers() != "ended" {
+			t.Error("viewers are kept past 5 s after the return")
+		}
+		expectState(t, s.Registry, "a", "taken")
+		s.begin(pictures)
+		expectState(t, s.Registry, "a", "live")
+		if s.p.stream == s.watched {
+			t.Error("the publisher goes on in bodies that have ended")
+		}
+	})
+}
+
+// TestGivesWay: a publisher that gives way ends, with the cause, before another
+// one has the session; viewers stay (ING-9).
+func TestGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := NewRegistry(10 * time.Second)
-		expectState(t, r, "a", "absent")
+		silent := errors.New("silent")
+		p, err := r.Take(t.Context(), "a", source{silent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		items, done := make(chan media.Item), make(chan error, 1)
+		go func() {
+			err := p.Run(items)
+			p.End(Broken)
+			done <- err
+		}()
+		items <- media.Item{Tracks: pictures}
+		synctest.Wait()
+		watched := p.stream
+		again, items, _ := publish(t, r, "a")
+		select {
+		case err := <-done:
+			if !errors.Is(err, silent) {
+				t.Errorf("the silent publisher ends with %v", err)
+			}
+		default:
+			t.Error("another publisher has the session before the silent one has ended")
+		}
+		items <- media.Item{Tracks: pictures}
+		synctest.Wait()
+		if again.stream != watched {
+			t.Error("the new publisher doesn't go on in the viewers' bodies")
+		}
+	})
+}
+
+// TestMark is called when all before it has played, not sooner (ING-14), and
+// frames may follow.
+func TestMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(time.Second)
+		began := time.Now()
 		p, items, done := publish(t, r, "a")
-		expectState(t, r, "a", "taken")
-		if _, err := r.Take(t.Context(), "a", source{}); !errors.Is(err, ErrTaken) {
-			t.Errorf("a second publisher gets %v, want ErrTaken", err)
-		}
 		items <- media.Item{Tracks: pictures}
-		synctest.Wait()
-		expectState(t, r, "a", "live")
-		close(items)
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
+		called := make(chan time.Duration, 1)
+		for at := time.Duration(0); at < 3*time.Second; at += time.Second {
+			item := picture(at, true)
+			item.Frame.Duration = time.Second
+			items <- item
 		}
-		p.End(Broken)
-		expectState(t, r, "a", "waiting")
-
-		p, items, done = publish(t, r, "a")
-		expectState(t, r, "a", "taken")
-		items <- media.Item{Tracks: pictures}
-		synctest.Wait()
-		expectState(t, r, "a", "live")
+		items <- media.Item{Mark: func() { called <- time.Since(began) }}
+		item := picture(3*time.Second, true)
+		item.Frame.Duration = time.Second
+		items <- item
+		if took := <-called; took < 2*time.Second || took > 3*time.Second {
+			t.Errorf("3 s of media had played after %v", took)
+		}
 		close(items)
 		<-done
-		p.End(Broken)
-		time.Sleep(10*time.Second - time.Millisecond)
-		synctest.Wait()
-		expectState(t, r, "a", "waiting")
-		time.Sleep(time.Millisecond)
-		synctest.Wait()
-		expectState(t, r, "a", "absent")
-
-		p, items, done = publish(t, r, "a")
-		items <- media.Item{Tracks: pictures}
-		close(items)
-		<-done
+		if got := p.Stats().Frames[media.Video]; got != 4 {
+			t.Errorf("%d pictures were handed on, want 4", got)
+		}
 		p.End(Clean)
-		expectState(t, r, "a", "absent")
 	})
 }
 

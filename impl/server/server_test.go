@@ -35,9 +35,13 @@ type proxy struct {
 	client *http.Client
 }
 
-func start(t *testing.T) *proxy {
+func start(t *testing.T, options ...func(*Config)) *proxy {
 	t.Helper()
-	s := New(Config{Idle: time.Second, Grace: time.Second, Budget: time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	config := Config{Idle: time.Second, Grace: time.Second, Budget: time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	for _, option := range options {
+		option(&config)
+	}
+	s := New(config)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -59,5 +59,5 @@ const maxPosition = 1 << 60
 // position is a count of bytes: digits and nothing else.
 func position(s string) (int64, bool) {
 	n, err := strconv.ParseUint(s, 10, 64)
-	return int64(n), err == nil && n < maxPosition && s[0] != '+'
+	return int64(n), err == nil && n < maxPosition
 }
