@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,4 +68,26 @@ func read(t *testing.T, folder, name string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// TestGstLaunchPuts publishes by souphttpclientsink, which sends a request per
+// buffer over many connections and ties them together by Content-Range, and at
+// its end just goes (ING-16). Its source must be live: it never begins otherwise.
+func TestGstLaunchPuts(t *testing.T) {
+	ctx := begin(t)
+	needElements(ctx, t, words("webmmux souphttpclientsink tee vp8enc vorbisenc")...)
+	p := startOwn(t, "http", "--idle=1s", "--grace=100ms")
+	session, folder := newSession(t, p), t.TempDir()
+	viewer := watch(ctx, t, p.url(session), true)
+	sink := "tee name=t ! queue ! filesink location=sent t. ! queue ! souphttpclientsink location=" + p.url(session)
+	gst := run(ctx, t, "gst-launch-1.0", words(strings.Replace(gstEncoder, "fdsink", sink, 1)), inFolder(folder))
+	gst.succeeds(t)
+	gst.quiet(t)
+	got := viewer.clean(t)
+	checkAnswer(t, viewer, "video/webm")
+	checkWhole(t, published(t, read(t, folder, "sent")), got)
+	checkPictures(t, got, encodedPictures, false)
+	if said := p.logOf(session); strings.Count(said, "publisher accepted") != 1 {
+		t.Errorf("the requests were not taken for one body:\n%s", said)
+	}
 }
