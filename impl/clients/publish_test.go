@@ -138,7 +138,7 @@ func TestCurlSendsFile(t *testing.T) {
 			curl.succeeds(t)
 			took := time.Since(began)
 
-			got := viewer.whole(t)
+			got := viewer.wholeWithin(t, fileEndTime)
 			checkAnswer(t, viewer, test.contentType)
 			checkWhole(t, published(t, clip.Data), got)
 			checkSummary(t, curl.stdout.String(), session, len(clip.Data), got)

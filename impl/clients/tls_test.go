@@ -105,7 +105,7 @@ func TestCurlOverTLS(t *testing.T) {
 		t.Run("viewer "+flag, func(t *testing.T) {
 			curl := curls[flag]
 			curl.succeeds(t)
-			got := bodies[flag].whole(t)
+			got := bodies[flag].wholeWithin(t, fileEndTime)
 			checkWhole(t, sent, got)
 			checkSummary(t, publisher.stdout.String(), session, len(clip.Data), got)
 			if !strings.HasSuffix(strings.TrimSpace(curl.stderr.String()), want) {

@@ -19,6 +19,10 @@ import (
 // time, ten times that.
 const endTime = time.Second
 
+// fileEndTime is the same after a request of fixed length, which might have
+// been gone on with by another one (ING-16, WAT-11).
+const fileEndTime = 2 * time.Second
+
 // recording follows a viewer's body as it comes.
 type recording struct {
 	done chan struct{} // closed at the body's end
@@ -119,9 +123,15 @@ func (v *recording) await(ctx context.Context, t *testing.T, pictures int) {
 // body apart.
 func (v *recording) whole(t *testing.T) body {
 	t.Helper()
+	return v.wholeWithin(t, endTime)
+}
+
+// wholeWithin is whole with a body that may stay open for so long.
+func (v *recording) wholeWithin(t *testing.T, end time.Duration) body {
+	t.Helper()
 	b := v.clean(t)
-	if late := v.ended.Sub(v.last); late > endTime {
-		t.Errorf("the body stayed open for %v after its last frame, want at most %v", late, endTime)
+	if late := v.ended.Sub(v.last); late > end {
+		t.Errorf("the body stayed open for %v after its last frame, want at most %v", late, end)
 	}
 	return b
 }

@@ -15,6 +15,9 @@ import (
 	"tureen/impl/live"
 )
 
+// errFull is a server that takes no more publishers, or viewers, for now.
+var errFull = errors.New("there are as many as the server, or it from one address, takes at once; try again later")
+
 // publish serves PUT and POST.
 func (s *Server) publish(w http.ResponseWriter, r *http.Request, id string) {
 	span, err := contentRange(r)
@@ -58,9 +61,14 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, id string, place 
 		endProblem(err).final(w, r)
 		return
 	}
+	if !s.publishers.take(u.from) {
+		publisher.End(live.Ended)
+		endProblem(errFull).final(w, r)
+		return
+	}
 	log := s.config.Log.With("session", id, "publisher", r.RemoteAddr)
 	log.Info("publisher accepted", "method", r.Method, "agent", r.UserAgent())
-	go feed(log, u, publisher)
+	go s.feed(log, u, publisher)
 	u.answer(w, r, first)
 }
 
@@ -137,10 +145,11 @@ func (u *upload) conclude(w http.ResponseWriter, r *http.Request, p *part) {
 }
 
 // feed runs a publisher to its end.
-func feed(log *slog.Logger, u *upload, p *live.Publisher) {
+func (s *Server) feed(log *slog.Logger, u *upload, p *live.Publisher) {
 	defer close(u.over)
 	began := time.Now()
 	u.summary, u.read, u.err = ingest.Run(u, p, u.settle)
+	s.publishers.leave(u.from)
 	p.End(ending(u.err))
 	logEnd(log, p, began, u.summary, u.err)
 }
@@ -187,7 +196,7 @@ func endProblem(err error) *problem {
 		return refusal(http.StatusConflict, err.Error()).withRetry()
 	case errors.Is(err, errGap):
 		return refusal(http.StatusRequestedRangeNotSatisfiable, err.Error())
-	case errors.Is(err, live.ErrClosed):
+	case errors.Is(err, live.ErrClosed), errors.Is(err, errFull):
 		return refusal(http.StatusServiceUnavailable, err.Error()).withRetry()
 	case errors.Is(err, errIdle), errors.Is(err, errSilent):
 		return refusal(http.StatusRequestTimeout, err.Error())

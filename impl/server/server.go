@@ -24,6 +24,9 @@ type Config struct {
 	Grace  time.Duration // how long a session waits for a publisher that broke off
 	Budget time.Duration // how far a viewer may fall behind
 	Log    *slog.Logger
+
+	Publishers Limits
+	Viewers    Limits
 }
 
 // Bounds on what a client holds without sending media (SRV-2).
@@ -40,6 +43,9 @@ type Server struct {
 	config   Config
 	registry *live.Registry
 	fanout   *watch.Fanout
+
+	publishers *seats
+	viewers    *seats
 }
 
 // New makes a server without any session.
@@ -47,7 +53,10 @@ func New(config Config) *Server {
 	return &Server{
 		config:   config,
 		registry: live.NewRegistry(config.Grace),
-		fanout:   watch.NewFanout(config.Budget),
+		fanout:   watch.NewFanout(config.Budget, config.Log),
+
+		publishers: newSeats(config.Publishers),
+		viewers:    newSeats(config.Viewers),
 	}
 }
 

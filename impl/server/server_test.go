@@ -1020,6 +1020,15 @@ func TestFault(t *testing.T) {
 	s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/stream/a", nil))
 }
 
+// TestFaultOfABody is the server's, not the publisher's: 500, and nothing of
+// what the log has of it.
+func TestFaultOfABody(t *testing.T) {
+	p := endProblem(&ingest.Fault{Value: "secret", Stack: []byte("secret")})
+	if p.Status != http.StatusInternalServerError || strings.Contains(p.Detail, "secret") {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestDrain(t *testing.T) {
 	p := start(t)
 	watching := p.watchAll(t, "a")

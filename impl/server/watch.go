@@ -25,7 +25,17 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	unread(w, r)
-	wait := prefersWait(r.Header)
+	wait, from := prefersWait(r.Header), address(r)
+	if !s.viewers.take(from) {
+		refuseViewer(w, r, s.full(id, wait))
+		return
+	}
+	kept := false
+	defer func() {
+		if !kept {
+			s.viewers.leave(from)
+		}
+	}()
 	stream, slot, err := s.registry.Watch(detached(r), id, wait)
 	if err != nil {
 		refuseViewer(w, r, err)
@@ -36,7 +46,8 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	s.describe(w.Header(), stream)
 	if r.ProtoMajor == 1 && r.TLS == nil {
-		err = s.hijack(w, r, stream, slot)
+		err = s.hijack(w, r, stream, slot, func() { s.viewers.leave(from) })
+		kept = err == nil
 	} else {
 		err = s.fanout.Serve(detached(r), w, stream, slot)
 	}
@@ -46,12 +57,23 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) {
 	}
 }
 
+// full is why a viewer is refused for whom there is no seat.
+func (s *Server) full(id string, wait time.Duration) error {
+	switch {
+	case s.registry.Closed():
+		return live.ErrClosed
+	case wait <= 0 && s.registry.State(id) == live.Absent:
+		return live.ErrAbsent
+	}
+	return errFull
+}
+
 // refuseViewer answers a viewer who gets no stream.
 func refuseViewer(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, live.ErrAbsent):
 		errAbsent.final(w, r)
-	case errors.Is(err, live.ErrClosed):
+	case errors.Is(err, live.ErrClosed), errors.Is(err, errFull):
 		refusal(http.StatusServiceUnavailable, err.Error()).withRetry().final(w, r)
 	default:
 		panic(http.ErrAbortHandler) // the viewer has left; nothing may read as an answer
@@ -81,8 +103,9 @@ func (s *Server) describe(h http.Header, stream *live.Stream) {
 }
 
 // hijack hands the connection of plain HTTP/1 over to the fan-out, so that
-// net/http keeps neither a goroutine nor buffers for the viewer.
-func (s *Server) hijack(w http.ResponseWriter, r *http.Request, stream *live.Stream, slot *live.Slot) error {
+// net/http keeps neither a goroutine nor buffers for the viewer. Without an
+// error gone is called when the viewer has gone.
+func (s *Server) hijack(w http.ResponseWriter, r *http.Request, stream *live.Stream, slot *live.Slot, gone func()) error {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return fmt.Errorf("take the connection over: %w", err)
@@ -93,7 +116,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, stream *live.Str
 		return fmt.Errorf("a viewer's connection is a %T, not TCP", conn)
 	}
 	chunked := r.ProtoAtLeast(1, 1)
-	if err := s.fanout.Take(tcp, response(w.Header(), chunked), chunked, stream, slot); err != nil {
+	if err := s.fanout.Take(tcp, response(w.Header(), chunked), chunked, stream, slot, gone); err != nil {
 		conn.Close()
 		return err
 	}

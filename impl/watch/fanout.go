@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -43,6 +45,7 @@ var ErrStalled = errors.New("the viewer took nothing for too long")
 // waits for it, until it has caught up.
 type Fanout struct {
 	budget time.Duration
+	log    *slog.Logger
 
 	mu      sync.Mutex // guards what follows
 	pumps   map[*live.Stream][]*pump
@@ -50,9 +53,10 @@ type Fanout struct {
 	empty   chan struct{} // closed when the last of them is; nil while nobody waits
 }
 
-// NewFanout lets viewers fall behind by at most budget.
-func NewFanout(budget time.Duration) *Fanout {
-	return &Fanout{budget: budget, pumps: map[*live.Stream][]*pump{}}
+// NewFanout lets viewers fall behind by at most budget. Faults of its own go to
+// the log.
+func NewFanout(budget time.Duration, log *slog.Logger) *Fanout {
+	return &Fanout{budget: budget, log: log, pumps: map[*live.Stream][]*pump{}}
 }
 
 // viewer is one viewer of plain HTTP/1. It belongs to one goroutine at a time:
@@ -63,6 +67,7 @@ type viewer struct {
 	pump   *pump
 	conn   *net.TCPConn
 	raw    syscall.RawConn
+	gone   func()
 
 	// of the write under way
 	bufs  [][]byte
@@ -74,13 +79,15 @@ type viewer struct {
 
 // Take writes response, which is the head of an HTTP/1 response, and then the
 // stream from slot on to conn, in chunks or plain until the close. It owns conn
-// from now on, and returns at once.
-func (f *Fanout) Take(conn *net.TCPConn, response []byte, chunked bool, stream *live.Stream, slot *live.Slot) error {
+// from now on, and returns at once; gone is called when it has closed conn.
+func (f *Fanout) Take(
+	conn *net.TCPConn, response []byte, chunked bool, stream *live.Stream, slot *live.Slot, gone func(),
+) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("take a viewer's connection: %w", err)
 	}
-	v := &viewer{position: begin(stream, slot, f.budget, chunked), fanout: f, conn: conn, raw: raw}
+	v := &viewer{position: begin(stream, slot, f.budget, chunked), fanout: f, conn: conn, raw: raw, gone: gone}
 	v.head = append(response, v.head...)
 	v.write = v.attempt
 	v.pump = f.enter(stream)
@@ -152,6 +159,7 @@ func (v *viewer) attempt(fd uintptr) (done bool) {
 // follow writes to a viewer that lags, or has just come, until it has caught up
 // with its stream and its pump takes over.
 func (v *viewer) follow() {
+	defer v.contain()
 	scratch := make([][]byte, 0, maxGather)
 	progress := time.Now()
 	for {
@@ -186,6 +194,7 @@ func (v *viewer) follow() {
 // end closes a connection whose body is complete so that the viewer can read
 // all of it (RFC 9112 §9.6).
 func (v *viewer) end() {
+	defer v.contain()
 	defer v.close()
 	if v.conn.CloseWrite() != nil || v.conn.SetReadDeadline(time.Now().Add(linger)) != nil {
 		return
@@ -196,6 +205,15 @@ func (v *viewer) end() {
 func (v *viewer) close() {
 	v.conn.Close()
 	v.fanout.leave(v.stream)
+	v.gone()
+}
+
+// contain has a fault that is met in writing to a viewer end that viewer alone.
+func (v *viewer) contain() {
+	if fault := recover(); fault != nil {
+		v.fanout.log.Error("fault in writing to a viewer", "viewer", v.conn.RemoteAddr(), "fault", fault, "stack", string(debug.Stack()))
+		v.close()
+	}
 }
 
 // leave counts a viewer of Take out.
@@ -321,20 +339,29 @@ func (p *pump) run(slot *live.Slot) {
 func keep(viewers []*viewer, scratch [][]byte, now time.Time) []*viewer {
 	kept := viewers[:0]
 	for _, v := range viewers {
-		pending, err := v.push(scratch, now, false)
-		switch {
-		case errors.Is(err, io.EOF):
-			go v.end()
-		case err != nil:
-			v.close()
-		case pending:
-			go v.follow()
-		default:
+		if v.serve(scratch, now) {
 			kept = append(kept, v)
 		}
 	}
 	clear(viewers[len(kept):])
 	return kept
+}
+
+// serve writes to one of a pump's viewers; false when it doesn't remain that.
+func (v *viewer) serve(scratch [][]byte, now time.Time) bool {
+	defer v.contain()
+	pending, err := v.push(scratch, now, false)
+	switch {
+	case errors.Is(err, io.EOF):
+		go v.end()
+	case err != nil:
+		v.close()
+	case pending:
+		go v.follow()
+	default:
+		return true
+	}
+	return false
 }
 
 // Serve writes the stream from slot on as the body of an ordinary response, for

@@ -8,10 +8,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,7 +141,7 @@ func TestTake(t *testing.T) {
 	for name, chunked := range map[string]bool{"chunked": true, "plain": false} {
 		t.Run(name, func(t *testing.T) {
 			c := newChannel(t)
-			fanout := NewFanout(time.Second)
+			fanout := NewFanout(time.Second, slog.New(slog.DiscardHandler))
 			const viewers, frames = 5, 200
 			type result struct {
 				numbers []int
@@ -148,7 +150,7 @@ func TestTake(t *testing.T) {
 			results := make(chan result, viewers)
 			for range viewers {
 				viewer, proxy := connect(t)
-				if err := fanout.Take(proxy, []byte(response), chunked, c.stream, c.slot); err != nil {
+				if err := fanout.Take(proxy, []byte(response), chunked, c.stream, c.slot, func() {}); err != nil {
 					t.Fatal(err)
 				}
 				go func() {
@@ -187,7 +189,7 @@ func TestSlowViewer(t *testing.T) {
 	t.Run("plain", func(t *testing.T) {
 		testSlowViewer(t, func(t *testing.T, fanout *Fanout, c *channel) io.Reader {
 			viewer, proxy := connect(t)
-			if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot); err != nil {
+			if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
 				t.Fatal(err)
 			}
 			return body(t, viewer, true)
@@ -237,7 +239,7 @@ func testSlowViewer(t *testing.T, watch func(*testing.T, *Fanout, *channel) io.R
 		group  = 10
 	)
 	c := newChannel(t)
-	fanout := NewFanout(budget)
+	fanout := NewFanout(budget, slog.New(slog.DiscardHandler))
 	slow, fast := watch(t, fanout, c), watch(t, fanout, c)
 	undisturbed := make(chan int, 1)
 	go func() {
@@ -299,9 +301,9 @@ func testSlowViewer(t *testing.T, watch func(*testing.T, *Fanout, *channel) io.R
 func TestStalledViewer(t *testing.T) {
 	const budget = 10 * time.Millisecond
 	c := newChannel(t)
-	fanout := NewFanout(budget)
+	fanout := NewFanout(budget, slog.New(slog.DiscardHandler))
 	_, proxy := connect(t)
-	if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot); err != nil {
+	if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	gone := make(chan error, 1)
@@ -322,9 +324,9 @@ func TestStalledViewer(t *testing.T) {
 
 func TestLeavingViewer(t *testing.T) {
 	c := newChannel(t)
-	fanout := NewFanout(time.Second)
+	fanout := NewFanout(time.Second, slog.New(slog.DiscardHandler))
 	viewer, proxy := connect(t)
-	if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot); err != nil {
+	if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	viewer.Close()
@@ -341,6 +343,42 @@ func TestLeavingViewer(t *testing.T) {
 		default:
 			c.send(n, 100, true)
 		}
+	}
+}
+
+// TestFault: a fault in writing to a viewer ends that one alone, and is logged.
+func TestFault(t *testing.T) {
+	c := newChannel(t)
+	var log strings.Builder // written to by the one faulty viewer at a time
+	fanout := NewFanout(time.Second, slog.New(slog.NewTextHandler(&log, nil)))
+	healthy, proxy := connect(t)
+	if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	for name, run := range map[string]func(*viewer){
+		"pump":   func(v *viewer) { v.pump.add(v) },
+		"follow": func(v *viewer) { go v.follow() },
+	} {
+		log.Reset()
+		client, proxy := connect(t)
+		gone := make(chan struct{})
+		v := &viewer{position: begin(c.stream, c.slot, time.Second, true), fanout: fanout, conn: proxy, gone: func() { close(gone) }}
+		v.pump = fanout.enter(c.stream) // and no raw: the fault
+		run(v)
+		<-gone
+		if _, err := client.Read(make([]byte, 1)); err == nil {
+			t.Errorf("%s: the viewer's connection stays open", name)
+		}
+		if !strings.Contains(log.String(), "fault in writing to a viewer") {
+			t.Errorf("%s: the log says %q", name, log.String())
+		}
+	}
+	go func() {
+		c.send(0, 100, true)
+		c.end()
+	}()
+	if got, err := numbers(t, body(t, healthy, true)); err != io.EOF || len(got) != 1 {
+		t.Errorf("the other viewer gets %v, %v", got, err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"tureen/impl/server"
 )
 
 // parse reads a command line as main does.
@@ -51,6 +53,8 @@ func TestBadConfiguration(t *testing.T) {
 		{[]string{"--idle", "0s"}, "", "--idle must be more than 0"},
 		{[]string{"--budget=-1s"}, "", "--budget must be more than 0"},
 		{[]string{"--grace=-1s"}, "", "--grace must not be negative"},
+		{[]string{"--max-viewers=-1"}, "", "--max-viewers must not be negative"},
+		{[]string{"--max-publishers-per-address=-1"}, "", "--max-publishers-per-address must not be negative"},
 		{[]string{"--tls-cert", "/dev/null"}, "", "must be used together"},
 		{[]string{"--log", "loud"}, "", "must be one of"},
 		{[]string{"--lissten", ":1"}, "", "unknown flag"},
@@ -65,6 +69,29 @@ func TestBadConfiguration(t *testing.T) {
 		}
 		if _, err := parse(t, test.args...); err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%v %q: %v, want it to say %q", test.args, test.yaml, err, test.says)
+		}
+	}
+}
+
+// TestLimits are the operator's, or what open files allow.
+func TestLimits(t *testing.T) {
+	tests := []struct {
+		args                []string
+		files               uint64
+		publishers, viewers server.Limits
+	}{
+		{nil, 1024, server.Limits{Total: 96}, server.Limits{Total: 864}},
+		{nil, 0, server.Limits{Total: 1}, server.Limits{Total: 1}}, // they couldn't be told
+		{[]string{"--max-viewers=7", "--max-viewers-per-address=2"}, 1024, server.Limits{Total: 96}, server.Limits{Total: 7, PerAddress: 2}},
+		{[]string{"--max-publishers=5", "--max-publishers-per-address=1"}, 1024, server.Limits{Total: 5, PerAddress: 1}, server.Limits{Total: 864}},
+	}
+	for _, test := range tests {
+		c, err := parse(t, test.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if publishers, viewers := c.Serve.limits(test.files); publishers != test.publishers || viewers != test.viewers {
+			t.Errorf("%v with %d files: %+v, %+v", test.args, test.files, publishers, viewers)
 		}
 	}
 }

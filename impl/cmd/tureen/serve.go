@@ -29,7 +29,13 @@ type serve struct {
 	Grace   time.Duration `default:"10s" help:"Keep viewers for this long when their publisher breaks off."`
 	Budget  time.Duration `default:"3s" help:"How far a viewer may fall behind before it is moved on to a later key frame."`
 	Drain   time.Duration `default:"5s" help:"How long the end may take after SIGTERM."`
-	Log     string        `default:"info" enum:"debug,info,warn,error" help:"Least severe log lines to write: ${enum}."`
+
+	MaxPublishers           int `default:"0" help:"Refuse publishers past so many with 503; 0 is as many as open files allow."`
+	MaxViewers              int `default:"0" help:"Refuse viewers past so many with 503; 0 is as many as open files allow."`
+	MaxPublishersPerAddress int `default:"0" help:"Likewise of publishers from one address, or IPv6 network of 64 bits; 0 is no limit."`
+	MaxViewersPerAddress    int `default:"0" help:"Likewise of viewers."`
+
+	Log string `default:"info" enum:"debug,info,warn,error" help:"Least severe log lines to write: ${enum}."`
 }
 
 // Validate refuses times that can't work.
@@ -41,6 +47,14 @@ func (c *serve) Validate() error {
 	}
 	if c.Grace < 0 {
 		return errors.New("--grace must not be negative")
+	}
+	for name, n := range map[string]int{
+		"max-publishers": c.MaxPublishers, "max-publishers-per-address": c.MaxPublishersPerAddress,
+		"max-viewers": c.MaxViewers, "max-viewers-per-address": c.MaxViewersPerAddress,
+	} {
+		if n < 0 {
+			return fmt.Errorf("--%s must not be negative; 0 sets no limit", name)
+		}
 	}
 	return nil
 }
@@ -56,12 +70,19 @@ func (c *serve) Run() error {
 	if err != nil {
 		return err
 	}
-	proxy := server.New(server.Config{Idle: c.Idle, Grace: c.Grace, Budget: c.Budget, Log: log})
+	publishers, viewers := c.limits(files)
+	if publishers.Total+viewers.Total+reservedFiles > int(min(files, maxFiles)) {
+		log.Warn("open files will run out before the limits are reached: raise them with ulimit -Hn",
+			"files", files, "publishers", publishers.Total, "viewers", viewers.Total)
+	}
+	proxy := server.New(server.Config{
+		Idle: c.Idle, Grace: c.Grace, Budget: c.Budget, Log: log, Publishers: publishers, Viewers: viewers,
+	})
 	front := proxy.HTTP()
 	if front.TLSConfig, err = c.tls(); err != nil {
 		return err
 	}
-	c.announce(os.Stdout, listener.Addr(), files)
+	c.announce(os.Stdout, listener.Addr(), publishers.Total, viewers.Total)
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
@@ -147,6 +168,29 @@ func raiseFiles() uint64 {
 	return limit.Cur
 }
 
+// What is left of the open files after a reserve goes to publishers and to
+// viewers, so that it isn't the accepting of connections that fails.
+const (
+	reservedFiles  = 64      // listeners, logs, connections that haven't asked yet
+	publisherShare = 10      // one in so many
+	maxFiles       = 1 << 30 // what Linux could ever allow (fs.nr_open)
+)
+
+// limits are how many publishers and viewers there may be.
+func (c *serve) limits(files uint64) (publishers, viewers server.Limits) {
+	room := int(min(files, maxFiles)) - reservedFiles
+	return server.Limits{Total: orElse(c.MaxPublishers, room/publisherShare), PerAddress: c.MaxPublishersPerAddress},
+		server.Limits{Total: orElse(c.MaxViewers, room-room/publisherShare), PerAddress: c.MaxViewersPerAddress}
+}
+
+// orElse is what the operator set, or what else there is room for.
+func orElse(set, room int) int {
+	if set > 0 {
+		return set
+	}
+	return max(room, 1)
+}
+
 // heapGrowth is how much of the live heap may pile up before it is collected,
 // in percent. The live heap is a few seconds of media, so Go's default of 100
 // with its least heap of 4 MiB mostly costs memory: at 100 viewers 45 KiB a
@@ -160,11 +204,11 @@ func boundHeap() {
 	}
 }
 
-// fewFiles is where the limit of open files is worth a word.
-const fewFiles = 4096
+// fewViewers is where the limit of viewers is worth a word, if nobody set it.
+const fewViewers = 4000
 
 // announce tells a person where to go, and what will not work.
-func (c *serve) announce(w io.Writer, addr net.Addr, files uint64) {
+func (c *serve) announce(w io.Writer, addr net.Addr, publishers, viewers int) {
 	scheme, example := "http", ""
 	if c.TLSCert != "" {
 		scheme = "https"
@@ -175,8 +219,11 @@ func (c *serve) announce(w io.Writer, addr net.Addr, files uint64) {
 	fmt.Fprintf(w, "  publish  curl -T clip.webm %s   (PUT or POST to %s{session id})\n", example, base)
 	fmt.Fprintf(w, "  watch    ffplay %s   (or open it in a browser)\n", example)
 	fmt.Fprintf(w, "  formats  WebM or Matroska with VP8 and Vorbis; this build has no transcoder, other formats get 415\n")
-	if files < fewFiles {
-		fmt.Fprintf(w, "  limits   %d open files allow about as many viewers: raise it with ulimit -Hn\n", files)
+	switch {
+	case c.MaxViewers > 0 || c.MaxPublishers > 0:
+		fmt.Fprintf(w, "  limits   %d publishers, %d viewers at once\n", publishers, viewers)
+	case viewers < fewViewers:
+		fmt.Fprintf(w, "  limits   %d publishers, %d viewers at once, for want of open files: raise them with ulimit -Hn\n", publishers, viewers)
 	}
 }
 
