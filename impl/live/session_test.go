@@ -243,12 +243,18 @@ func TestMark(t *testing.T) {
 		p, items, done := publish(t, r, "a")
 		items <- media.Item{Tracks: pictures}
 		called := make(chan time.Duration, 1)
+		mark := func() {
+			if got := p.Stats().Frames[media.Video]; got != 3 {
+				t.Errorf("at the mark %d pictures were handed on, want 3", got)
+			}
+			called <- time.Since(began)
+		}
 		for at := time.Duration(0); at < 3*time.Second; at += time.Second {
 			item := picture(at, true)
 			item.Frame.Duration = time.Second
 			items <- item
 		}
-		items <- media.Item{Mark: func() { called <- time.Since(began) }}
+		items <- media.Item{Mark: mark}
 		item := picture(3*time.Second, true)
 		item.Frame.Duration = time.Second
 		items <- item

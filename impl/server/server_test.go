@@ -1052,6 +1052,8 @@ func TestDrain(t *testing.T) {
 	}
 	expectProblem(t, p.get(t, "a"), http.StatusServiceUnavailable)
 	expectProblem(t, p.put(t, "a", strings.NewReader("x")), http.StatusServiceUnavailable)
+	expectProblem(t, p.put(t, "a", strings.NewReader("x"), header("Content-Range", "bytes")), http.StatusServiceUnavailable)
+	expectProblem(t, p.put(t, "a", strings.NewReader("x"), header("Content-Range", "bytes 7-7/*")), http.StatusServiceUnavailable)
 }
 
 // TestSummaryIsTheContracts pins the names that clients read.
