@@ -173,6 +173,22 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
+// TestMarkWaitsForOrder: a frame that waits for the other track's isn't handed on yet.
+func TestMarkWaitsForOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(time.Second)
+		p, items, _ := publish(t, r, "a")
+		items <- media.Item{Tracks: append(pictures[:1:1], sounds...)}
+		items <- picture(0, true)
+		handed := make(chan int, 1)
+		items <- media.Item{Mark: func() { handed <- p.Stats().Frames[media.Video] }}
+		if n := <-handed; n != 1 {
+			t.Errorf("at the mark %d pictures were handed on, want 1", n)
+		}
+		close(items)
+	})
+}
+
 // TestReturnInTheLastMoment: the returning publisher's tracks may take 5 s more
 // than the grace time; then its viewers go, and it has the session for itself
 // (REC-2, REC-3).
