@@ -360,18 +360,30 @@ func TestCatchingUp(t *testing.T) {
 	}
 }
 
-// TestFastClockBuildsNoDelay: 500 ppm over a day of virtual time.
-func TestFastClockBuildsNoDelay(t *testing.T) {
-	r := newRun(videoOnly)
-	for at := time.Duration(0); at < 24*time.Hour; at += step {
-		r.send(at-at/2000, frame(media.Video, at))
-		if len(r.out) != 1 {
-			t.Fatalf("the picture at %v is held", at)
-		}
-		if late := r.out[0].after - (at - at/2000); late > ms {
-			t.Fatalf("the picture at %v is %v late", at, late)
-		}
-		r.out = r.out[:0]
+// TestDriftBuildsNoDelay: a publisher's clock that is 500 ppm off, either way,
+// for a day of virtual time (ING-14).
+func TestDriftBuildsNoDelay(t *testing.T) {
+	for name, drift := range map[string]time.Duration{"fast": -1, "slow": 1} {
+		t.Run(name, func(t *testing.T) {
+			r := newRun(both)
+			const picture, sound = 10 * step, 5 * step // seldom enough for a day
+			for at := time.Duration(0); at < 24*time.Hour; at += sound {
+				now := at + drift*at/2000
+				r.send(now, frame(media.Audio, at))
+				if at%picture == 0 {
+					r.send(now, frame(media.Video, at))
+				}
+				for _, e := range r.out {
+					if late := e.after - e.at - drift*e.at/2000; late > ms {
+						t.Fatalf("the %v at %v is %v late", e.kind, e.at, late)
+					}
+				}
+				r.out = r.out[:0]
+			}
+			if !r.empty() {
+				t.Error("frames are held at the end")
+			}
+		})
 	}
 }
 
