@@ -34,6 +34,19 @@ func (k Kind) String() string {
 // MarshalJSON writes the contract's word for the kind.
 func (k Kind) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }
 
+// UnmarshalJSON reads it.
+func (k *Kind) UnmarshalJSON(b []byte) error {
+	switch string(b) {
+	case `"video"`:
+		*k = Video
+	case `"audio"`:
+		*k = Audio
+	default:
+		return fmt.Errorf("%s is no kind of track", b)
+	}
+	return nil
+}
+
 // Codecs that leave the proxy.
 const (
 	VP8    = "vp8"
