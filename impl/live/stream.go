@@ -51,11 +51,13 @@ type Stream struct {
 
 // Counts are a stream's counters, for the log and the API.
 type Counts struct {
-	Viewers  atomic.Int64 // watching now
-	Joined   atomic.Int64 // that ever watched
-	Skipped  atomic.Int64 // times a viewer was moved on to a later key frame
-	Stalled  atomic.Int64 // viewers cut off because they took nothing
-	BytesOut atomic.Int64 // of bodies, to all viewers
+	Viewers   atomic.Int64 // watching now
+	Joined    atomic.Int64 // that ever watched
+	Completed atomic.Int64 // viewers whose body was written to its end
+	Left      atomic.Int64 // viewers that broke off
+	Skipped   atomic.Int64 // times a viewer was moved on to a later key frame
+	Stalled   atomic.Int64 // viewers cut off because they took nothing
+	BytesOut  atomic.Int64 // of bodies, to all viewers
 }
 
 // Slot is the place of one frame in a stream. It is filled once, and then never

@@ -173,6 +173,7 @@ func logEnd(log *slog.Logger, p *live.Publisher, began time.Time, summary ingest
 	}
 	if c := p.Counts(); c != nil {
 		attrs = append(attrs, "viewers", c.Viewers.Load(), "joined", c.Joined.Load(),
+			"completed", c.Completed.Load(), "left", c.Left.Load(),
 			"skipped", c.Skipped.Load(), "stalled", c.Stalled.Load(), "bytes_out", c.BytesOut.Load())
 	}
 	var fault *ingest.Fault

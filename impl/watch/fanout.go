@@ -165,7 +165,7 @@ func (v *viewer) follow() {
 	for {
 		now := time.Now()
 		if err := v.conn.SetWriteDeadline(now.Add(v.budget)); err != nil {
-			v.close()
+			v.breakOff()
 			return
 		}
 		pending, err := v.push(scratch, now, true)
@@ -183,7 +183,7 @@ func (v *viewer) follow() {
 			v.close()
 			return
 		case err != nil:
-			v.close()
+			v.breakOff()
 			return
 		case !pending && v.conn.SetWriteDeadline(time.Time{}) == nil && v.pump.add(v):
 			return
@@ -196,10 +196,17 @@ func (v *viewer) follow() {
 func (v *viewer) end() {
 	defer v.contain()
 	defer v.close()
+	v.stream.Counts.Completed.Add(1)
 	if v.conn.CloseWrite() != nil || v.conn.SetReadDeadline(time.Now().Add(linger)) != nil {
 		return
 	}
 	io.Copy(io.Discard, v.conn) // until the viewer closes too; that it breaks off instead is as good
+}
+
+// breakOff closes the connection of a viewer that is gone.
+func (v *viewer) breakOff() {
+	v.stream.Counts.Left.Add(1)
+	v.close()
 }
 
 func (v *viewer) close() {
@@ -355,7 +362,7 @@ func (v *viewer) serve(scratch [][]byte, now time.Time) bool {
 	case errors.Is(err, io.EOF):
 		go v.end()
 	case err != nil:
-		v.close()
+		v.breakOff()
 	case pending:
 		go v.follow()
 	default:
@@ -372,27 +379,16 @@ func (f *Fanout) Serve(ctx context.Context, w http.ResponseWriter, stream *live.
 	stream.Counts.Joined.Add(1)
 	defer stream.Counts.Viewers.Add(-1)
 	v := &guest{position: begin(stream, slot, f.budget, false), w: w, control: http.NewResponseController(w)}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	var bufs [][]byte
-	for {
-		bufs = v.position.gather(bufs[:0], time.Now())
-		if v.position.ended() {
-			// What ends the body is net/http's to write, and may block, too.
-			return v.control.SetWriteDeadline(time.Now().Add(f.budget))
-		}
-		if len(bufs) == 0 {
-			select {
-			case <-v.position.slot.Filled():
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			continue
-		}
-		if err := v.write(bufs); err != nil {
-			return stalled(stream, err)
-		}
+	err := v.follow(ctx)
+	switch err {
+	case nil:
+		stream.Counts.Completed.Add(1)
+	case ErrStalled:
+		stream.Counts.Stalled.Add(1)
+	default:
+		stream.Counts.Left.Add(1)
 	}
+	return err
 }
 
 // guest is a viewer of an ordinary response.
@@ -403,19 +399,37 @@ type guest struct {
 	control  *http.ResponseController
 }
 
-func stalled(stream *live.Stream, err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		stream.Counts.Stalled.Add(1)
-		return ErrStalled
+// follow writes to the viewer until the stream ends or the viewer is gone.
+func (v *guest) follow(ctx context.Context) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var bufs [][]byte
+	for {
+		bufs = v.position.gather(bufs[:0], time.Now())
+		if v.position.ended() {
+			// What ends the body is net/http's to write, and may block, too.
+			return v.control.SetWriteDeadline(time.Now().Add(v.position.budget))
+		}
+		if len(bufs) == 0 {
+			select {
+			case <-v.position.slot.Filled():
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			continue
+		}
+		if err := v.write(bufs); err != nil {
+			return err
+		}
 	}
-	return fmt.Errorf("write to a viewer: %w", err)
 }
 
 // write sends what was gathered. When that takes longer than the budget, the
 // place in the stream is given up meanwhile.
 func (v *guest) write(bufs [][]byte) error {
 	budget := v.position.budget
-	if err := v.control.SetWriteDeadline(time.Now().Add(patience * budget)); err != nil {
+	deadline := time.Now().Add(patience * budget)
+	if err := v.control.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
 	size := 0
@@ -432,8 +446,11 @@ func (v *guest) write(bufs [][]byte) error {
 	err := v.send(bufs)
 	v.mu.Lock()
 	late.Stop()
+	if err != nil && !time.Now().Before(deadline) {
+		return ErrStalled // which HTTP/2 would call a closed stream
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("write to a viewer: %w", err)
 	}
 	// HTTP/2 would reset the stream once the deadline passes, written to or not.
 	return v.control.SetWriteDeadline(time.Time{})

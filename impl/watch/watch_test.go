@@ -1,17 +1,13 @@
 package watch
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/http/httputil"
 	"strings"
 	"testing"
@@ -186,53 +182,12 @@ func TestTake(t *testing.T) {
 // TestSlowViewer: one that stops reading is moved on to a later key frame; what
 // it gets of the old is what the kernel held (WAT-9). Another isn't disturbed.
 func TestSlowViewer(t *testing.T) {
-	t.Run("plain", func(t *testing.T) {
-		testSlowViewer(t, func(t *testing.T, fanout *Fanout, c *channel) io.Reader {
-			viewer, proxy := connect(t)
-			if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
-				t.Fatal(err)
-			}
-			return body(t, viewer, true)
-		})
-	})
-	t.Run("TLS", func(t *testing.T) { testSlowViewer(t, overTLS) })
+	for name, join := range transports {
+		t.Run(name, func(t *testing.T) { testSlowViewer(t, join) })
+	}
 }
 
-// overTLS is the body of a viewer whose connection net/http keeps.
-func overTLS(t *testing.T, fanout *Fanout, c *channel) io.Reader {
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := fanout.Serve(r.Context(), w, c.stream, c.slot); err != nil {
-			panic(http.ErrAbortHandler)
-		}
-	}))
-	server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		if err := Bound(conn.(*tls.Conn).NetConn().(*net.TCPConn)); err != nil {
-			t.Error(err)
-		}
-		return ctx
-	}
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	if err := conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
-		t.Fatal(err)
-	}
-	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
-	if _, err := io.WriteString(secure, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	answer, err := http.ReadResponse(bufio.NewReader(secure), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer.Body
-}
-
-func testSlowViewer(t *testing.T, watch func(*testing.T, *Fanout, *channel) io.Reader) {
+func testSlowViewer(t *testing.T, join transport) {
 	const (
 		budget = 200 * time.Millisecond
 		size   = 20 << 10
@@ -240,10 +195,10 @@ func testSlowViewer(t *testing.T, watch func(*testing.T, *Fanout, *channel) io.R
 	)
 	c := newChannel(t)
 	fanout := NewFanout(budget, slog.New(slog.DiscardHandler))
-	slow, fast := watch(t, fanout, c), watch(t, fanout, c)
+	slow, fast := join(t, fanout, c), join(t, fanout, c)
 	undisturbed := make(chan int, 1)
 	go func() {
-		got, _ := numbers(t, fast)
+		got, _ := numbers(t, fast.body)
 		undisturbed <- len(got)
 	}()
 	stalled := time.Now()
@@ -258,7 +213,7 @@ func testSlowViewer(t *testing.T, watch func(*testing.T, *Fanout, *channel) io.R
 	resumed := n
 	slowly := make(chan []int, 1)
 	go func() {
-		got, err := numbers(t, slow)
+		got, err := numbers(t, slow.body)
 		if err != io.EOF {
 			t.Errorf("the slow viewer's body ends with %v", err)
 		}
