@@ -14,6 +14,7 @@ const completes = "1 0 0"
 
 // TestCounts: each viewer is counted in once, and out by how it ended.
 func TestCounts(t *testing.T) {
+	t.Parallel()
 	const leaves, stalls = "0 1 0", "0 0 1"
 	read := func(s seat) {
 		go func() {
