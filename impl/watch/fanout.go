@@ -68,6 +68,7 @@ type viewer struct {
 	conn   *net.TCPConn
 	raw    syscall.RawConn
 	gone   func()
+	closed bool
 
 	// of the write under way
 	bufs  [][]byte
@@ -210,6 +211,10 @@ func (v *viewer) breakOff() {
 }
 
 func (v *viewer) close() {
+	if v.closed {
+		return // before a fault
+	}
+	v.closed = true
 	v.conn.Close()
 	v.fanout.leave(v.stream)
 	v.gone()
