@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	_ "embed"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"tureen/fixtures/stamp"
+	"tureen/loadgen/webm"
 )
 
 //go:embed testdata/player.html
@@ -36,7 +38,8 @@ type played struct {
 		LoadedMetadata int `json:"loadedmetadata"`
 		Playing        int `json:"playing"`
 	} `json:"after"`
-	Began   float64 `json:"began"` // media time in seconds
+	Stalled int     `json:"stalled"` // longest wait for media, in milliseconds
+	Began   float64 `json:"began"`   // media time in seconds
 	At      float64 `json:"at"`
 	Width   int     `json:"width"`
 	Height  int     `json:"height"`
@@ -60,6 +63,7 @@ func TestChromium(t *testing.T) {
 	browser := startBrowser(ctx, t)
 	t.Run("late, and to the end", func(t *testing.T) { testPlayer(t, browser) })
 	t.Run("two at once", func(t *testing.T) { testTwoPlayers(t, browser) })
+	t.Run("a publisher's return", func(t *testing.T) { testPlayerOverReturn(t, browser) })
 	t.Run("HTTP/2", func(t *testing.T) { testPlayerOverTLS(t, browser) })
 }
 
@@ -261,6 +265,43 @@ func testTwoPlayers(t *testing.T, browser context.Context) {
 		t.Errorf("while another played for %g s the first player went from %g s to %g s, ended: %t, error %q",
 			playTime, before, after.At, after.Ended, after.Error)
 	}
+}
+
+// mostStalled is how long the player may wait for media when the publisher
+// returns at once: until that has started, and some media has come.
+const mostStalled = 3 * time.Second
+
+// testPlayerOverReturn kills a publisher in mid-stream, and starts it again when
+// the player has nothing left to play. It plays on, and shows what comes then.
+func testPlayerOverReturn(t *testing.T, browser context.Context) {
+	ctx := begin(t)
+	session, path := newSession(t, plain), file(t, open(t, loopClip))
+	witness := watch(ctx, t, plain.url(session), true)
+	relay := relayTo(t, plain)
+	first := run(ctx, t, "ffmpeg", copies(relay.url(session), path, ""))
+	witness.await(ctx, t, late)
+	player := openTab(t, browser).watch(t, plain.url(session))
+	numbers(t, player.plays(t, loopWidth, loopHeight, "http/1.1"), loopPictures)
+	first.kill(t)
+	plain.lost(ctx, t, session, 1)
+	witness.await(ctx, t, len(of(webm.Video, relay.sent(t))))
+	joint := witness.time() + time.Millisecond // after the last picture
+	player.ask(t, "waiting")
+	second := run(ctx, t, "ffmpeg", copies(plain.url(session), path, ""))
+	s := player.ask(t, "passed", joint.Seconds(), playTime)
+	t.Logf("Chromium is at %.3f s, %.3f s after the return, and waited for %d ms", s.At, s.At-joint.Seconds(), s.Stalled)
+	if s.Error != "" || s.Ended || s.At-joint.Seconds() < playTime {
+		t.Fatalf("the publisher returned at %v; the player is at %g s, ended: %t, error %q", joint, s.At, s.Ended, s.Error)
+	}
+	if stalled := time.Duration(s.Stalled) * time.Millisecond; stalled > mostStalled {
+		t.Errorf("the player waited for %v, want at most %v", stalled, mostStalled)
+	}
+	shown, passed := numbers(t, s, loopPictures), (s.Shown[0].At-joint.Seconds())*loopRate
+	if gap := passed - float64(shown[0]); gap < 0 || gap > 2 {
+		t.Errorf("picture %d is shown %.1f pictures' time after the return: the gap isn't closed", shown[0], passed)
+	}
+	second.interrupt(t)
+	player.ends(t)
 }
 
 // testPlayerOverTLS watches a file that is being sent, to its end.

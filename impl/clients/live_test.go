@@ -50,9 +50,23 @@ func onAir(ctx context.Context, t *testing.T, p *proxy) *broadcast {
 	b := &broadcast{session: newSession(t, p), sent: published(t, open(t, loopClip).Data)}
 	b.url = p.url(b.session)
 	b.viewer = watch(ctx, t, b.url, true)
-	address := strings.TrimPrefix(p.base, "http://")
+	end := sends(ctx, t, p.address(), b.session, source)
+	b.end = sync.OnceFunc(func() {
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(b.end)
+	b.await(ctx, t, late)
+	return b
+}
+
+// sends publishes a source to a session of the proxy that is found at an
+// address, until end is called, which tells how it went, or the test ends.
+func sends(ctx context.Context, t *testing.T, address, session string, source *publish.Source) (end func() error) {
+	t.Helper()
 	publisher, err := publish.Dial(ctx, publish.Config{
-		Address: address, Host: address, Path: "/stream/" + b.session, Source: source,
+		Address: address, Host: address, Path: "/stream/" + session, Source: source,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -66,16 +80,13 @@ func onAir(ctx context.Context, t *testing.T, p *proxy) *broadcast {
 		}
 		ended <- err
 	}()
-	b.end = sync.OnceFunc(func() {
+	end = sync.OnceValue(func() error {
 		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		publisher.Close()
+		defer publisher.Close()
+		return <-ended
 	})
-	t.Cleanup(b.end)
-	b.await(ctx, t, late)
-	return b
+	t.Cleanup(func() { end() })
+	return end
 }
 
 // checkLate judges the body of a viewer who came late: it has all that the

@@ -123,6 +123,12 @@ func (p *proxy) healthy(ctx context.Context) error {
 // url is a session's address.
 func (p *proxy) url(session string) string { return p.base + "/stream/" + session }
 
+// address is the proxy's host and port.
+func (p *proxy) address() string {
+	_, address, _ := strings.Cut(p.base, "://")
+	return address
+}
+
 // stop ends the proxy as an operator does and judges how it went: SRV-3, and
 // SRV-1 for its whole life.
 func (p *proxy) stop() error {

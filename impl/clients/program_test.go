@@ -202,6 +202,26 @@ func run(ctx context.Context, t *testing.T, name string, arguments []string, opt
 	return &program{p, name}
 }
 
+// kill ends a program as nothing but SIGKILL does: it can't do anything about it.
+func (p *program) kill(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGKILL)
+}
+
+// interrupt ends a program as people do.
+func (p *program) interrupt(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGINT)
+}
+
+func (p *program) signal(t *testing.T, s os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatalf("sending %v to %s: %v", s, p.name, err)
+	}
+	<-p.done
+}
+
 // succeeds waits until the program has ended, with exit code 0.
 func (p *program) succeeds(t *testing.T) {
 	t.Helper()

@@ -87,11 +87,13 @@ func same(sent, got []frame) error {
 	return nil
 }
 
+// at is a frame at a time in milliseconds.
+func at(kind webm.Kind, ms int, key bool, payload string) frame {
+	return frame{kind: kind, key: key, at: time.Duration(ms) * time.Millisecond, payload: []byte(payload)}
+}
+
 // TestUntouchedSeesFaults makes sure that the judges of viewers' bodies can say no.
 func TestUntouchedSeesFaults(t *testing.T) {
-	at := func(kind webm.Kind, ms int, key bool, payload string) frame {
-		return frame{kind: kind, key: key, at: time.Duration(ms) * time.Millisecond, payload: []byte(payload)}
-	}
 	sent := []frame{
 		at(webm.Audio, 0, true, "before the first picture"),
 		at(webm.Video, 3, true, "key"), at(webm.Audio, 3, true, "a"),

@@ -30,6 +30,7 @@ type recording struct {
 	mu       sync.Mutex // guards what follows
 	body     []byte
 	pictures int
+	newest   time.Duration // the latest frame's time
 	changed  chan struct{} // closed at the next picture
 	last     time.Time     // when the last bytes came
 	ended    time.Time
@@ -79,6 +80,9 @@ func (v *recording) add(scanner *webm.Scanner, p []byte) error {
 			return fmt.Errorf("following a body: %w", err)
 		}
 		p = p[n:]
+		if complete {
+			v.newest = scanner.Frame.Timestamp
+		}
 		if complete && scanner.Frame.Kind == webm.Video {
 			v.pictures++
 			close(v.changed)
@@ -99,6 +103,13 @@ func (v *recording) state() (pictures int, changed <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.pictures, v.changed
+}
+
+// time is that of the latest frame that has come.
+func (v *recording) time() time.Duration {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.newest
 }
 
 // await waits until so many pictures have come.
@@ -197,4 +208,19 @@ func (v *viewer) get(request *http.Request, sink io.Writer) error {
 	}
 	_, err = io.Copy(sink, answer.Body)
 	return err
+}
+
+// statusOf is how a viewer is answered that doesn't wait.
+func statusOf(ctx context.Context, t *testing.T, url string) int {
+	t.Helper()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err != nil {
+		t.Fatalf("watching: %v", err)
+	}
+	answer.Body.Close()
+	return answer.StatusCode
 }
