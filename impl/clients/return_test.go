@@ -263,7 +263,7 @@ func TestPublisherReturnsTenTimes(t *testing.T) {
 }
 
 // from is a fixture without its first pictures, to be sent over and over, and
-// its frames. It begins with sound.
+// its frames.
 func from(t *testing.T, name string, pictures int) (*publish.Source, []frame) {
 	t.Helper()
 	data := open(t, name).Data
@@ -274,7 +274,8 @@ func from(t *testing.T, name string, pictures int) (*publish.Source, []frame) {
 	for i, f := range clip.Frames {
 		if f.Kind == webm.Video {
 			pictures--
-		} else if pictures <= 0 {
+		}
+		if pictures <= 0 {
 			clip.Frames = clip.Frames[i:]
 			return publish.Loop(name, clip, 0), published(t, data)[i:]
 		}

@@ -102,7 +102,7 @@ func (p *Publisher) accept(item media.Item) {
 	switch {
 	case item.Tracks != nil:
 		p.begin(item.Tracks)
-	case item.Mark == nil:
+	case item.Mark == nil && p.wanted(item.Frame):
 		p.timeline.add(item.Frame, time.Now())
 	}
 }
@@ -140,10 +140,8 @@ func (p *Publisher) send(now time.Time) {
 		if !ok {
 			return
 		}
-		if p.wanted(f.Frame) {
-			p.account(f)
-			p.stream.append(f.Frame, f.at, now)
-		}
+		p.account(f)
+		p.stream.append(f.Frame, f.at, now)
 	}
 }
 
@@ -188,6 +186,9 @@ func (p *Publisher) Counts() *Counts {
 // time, otherwise their bodies end.
 func (p *Publisher) End(e Ending) {
 	p.cancel(context.Canceled)
+	if p.stream != nil {
+		p.stream.clock.ends = p.timeline.ending() // a return wins no time
+	}
 	r := p.session.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -3,6 +3,7 @@ package live
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -526,6 +527,56 @@ func TestPicturesBeforeTheFirstKeyFrame(t *testing.T) {
 			t.Errorf("pictures %q went out, want %q", tags, "23232323")
 		}
 	})
+}
+
+// TestReturns: however often a publisher returns, it wins no time (ING-14), and
+// pictures that come before its first key frame take none (REC-2).
+func TestReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(time.Minute)
+		began := time.Now()
+		var slot *Slot
+		for range 5 {
+			p, items, _ := publish(t, r, "a")
+			items <- media.Item{Tracks: pictures}
+			synctest.Wait()
+			if slot == nil {
+				slot = p.stream.Tail()
+			}
+			for i := range 25 { // 1 s, of which 0.8 s can be shown
+				items <- picture(time.Duration(i)*step, i == 5)
+			}
+			synctest.Wait()
+			p.End(Broken)
+		}
+		last := time.Duration(-1)
+		for n := 0; slot.Next() != nil; slot = slot.Next() {
+			at := time.Duration(n) * step
+			if early := at - slot.Arrived.Sub(began); early > lead+step {
+				t.Fatalf("picture %d went out %v before its time", n, early)
+			}
+			if got := timeOf(t, slot); got != at {
+				t.Fatalf("picture %d is at %v, want %v after the one at %v", n, got, at, last)
+			}
+			last = at
+			n++
+		}
+		if last < 3*time.Second {
+			t.Errorf("the last picture is at %v", last)
+		}
+	})
+}
+
+// timeOf reads the time of a slot of video alone, of which each begins a cluster
+// or follows one.
+func timeOf(t *testing.T, s *Slot) time.Duration {
+	t.Helper()
+	b := s.Media()
+	if s.opens {
+		b = b[len(webm.AppendCluster(nil, s.cluster)):]
+	}
+	const relative = 1 + 2 // past the id and, of a few bytes, the size and the track
+	return s.cluster + time.Duration(int16(binary.BigEndian.Uint16(b[relative:])))*time.Millisecond
 }
 
 // TestArrivingLate: who waited for a session gets its stream from the first

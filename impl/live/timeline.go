@@ -50,7 +50,6 @@ type timeline struct {
 	late   [media.Kinds]lateness
 
 	clock    *clock        // the stream's
-	ends     time.Time     // when the documents before have played
 	length   time.Duration // of the newest frame
 	finished bool
 	dropped  int // frames too late to have a place
@@ -60,6 +59,7 @@ type timeline struct {
 type clock struct {
 	started bool
 	newest  time.Duration              // the newest time given out
+	ends    time.Time                  // when the documents before have played
 	last    [media.Kinds]time.Duration // of each track
 	lengths [media.Kinds]time.Duration // of each track's last frame
 	steps   [media.Kinds]time.Duration // to each track's last frame; 0 before its second
@@ -115,13 +115,19 @@ type timed struct {
 // stream's clock is and owes nothing to an earlier document's times. What that
 // left waiting must have been flushed.
 func (t *timeline) begin(kinds [media.Kinds]bool, c *clock) {
-	*t = timeline{kinds: kinds, clock: c, dropped: t.dropped, ends: t.ending()}
+	if ends := t.ending(); ends.After(c.ends) {
+		c.ends = ends
+	}
+	*t = timeline{kinds: kinds, clock: c, dropped: t.dropped}
 }
 
 // ending is when all that came has played in real time.
 func (t *timeline) ending() time.Time {
-	if t.current == nil {
-		return t.ends
+	switch {
+	case t.clock == nil:
+		return time.Time{}
+	case t.current == nil:
+		return t.clock.ends
 	}
 	return t.current.schedule(t.current.newest + t.length)
 }

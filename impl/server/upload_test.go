@@ -259,6 +259,7 @@ func TestHeldPublisherIsntSilent(t *testing.T) {
 	c := clip(t, "webm-vp8")
 	s := p.sender(t, "127.0.0.1")
 	s.send("a", len(c.Data), "", c.Data)
+	p.await(t, "a", live.Live)
 	began := time.Now()
 	for time.Since(began) < silence+time.Second {
 		answer := p.sender(t, "127.0.0.1").put("a", "", c.Data[:100])
