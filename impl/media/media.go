@@ -3,6 +3,7 @@
 package media
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -93,6 +94,12 @@ type Frame struct {
 func KeyVP8(payload []byte) bool {
 	return len(payload) >= 10 && payload[0]&1 == 0 &&
 		payload[3] == 0x9d && payload[4] == 0x01 && payload[5] == 0x2a
+}
+
+// SizeVP8 is the size that a VP8 key frame states, in pixels (RFC 6386 §9.1).
+func SizeVP8(key []byte) (width, height int) {
+	const mask = 1<<14 - 1 // the two bits above ask for scaling
+	return int(binary.LittleEndian.Uint16(key[6:])) & mask, int(binary.LittleEndian.Uint16(key[8:])) & mask
 }
 
 // Item is what ingest hands to a live stream: the tracks of a new document, a

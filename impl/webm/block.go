@@ -13,12 +13,13 @@ type reading struct {
 	kind            media.Kind
 	codec           string
 	defaultDuration time.Duration
+	sampleRate      float64      // Hz
 	vorbis          *vorbisClock // nil when not Vorbis, or its headers can't be read
 	encodings       []encoding
 }
 
 func newReading(t Track, kind media.Kind) *reading {
-	r := &reading{kind: kind, codec: t.Codec, defaultDuration: t.DefaultDuration, encodings: t.encodings}
+	r := &reading{kind: kind, codec: t.Codec, defaultDuration: t.DefaultDuration, sampleRate: t.SampleRate, encodings: t.encodings}
 	if t.Codec == media.Vorbis {
 		if clock, err := newVorbisClock(t.Private); err == nil {
 			r.vorbis = clock
@@ -33,11 +34,22 @@ func (r *reading) duration(payload []byte) time.Duration {
 	if r.vorbis != nil {
 		return r.vorbis.duration(payload)
 	}
-	return r.defaultDuration
+	if r.defaultDuration > 0 || r.kind == media.Video {
+		return r.defaultDuration
+	}
+	return packetDuration(r.codec, payload, r.sampleRate)
 }
 
-func (r *reading) key(payload []byte) bool {
-	return r.codec != media.VP8 || media.KeyVP8(payload)
+// key reports whether a frame is a key frame: of VP8 the frame itself tells, of
+// sound each is one, of others the container is believed.
+func (r *reading) key(payload []byte, said bool) bool {
+	switch {
+	case r.codec == media.VP8:
+		return media.KeyVP8(payload)
+	case r.kind == media.Audio:
+		return true
+	}
+	return said
 }
 
 // blockTrack reads the track number that begins a block (RFC 9559 §10.1).
@@ -50,8 +62,13 @@ func blockTrack(b []byte) (number uint64, width int, ok bool) {
 	return uint64(n), width, n > 0
 }
 
-// frames takes a block apart into its frames and queues them.
-func (d *Demuxer) frames(block []byte, duration time.Duration) error {
+// flagKey is the bit of a SimpleBlock's flags that marks a key frame (RFC 9559
+// §10.2).
+const flagKey = 0x80
+
+// frames takes a block apart into its frames and queues them. key is what the
+// container says of them.
+func (d *Demuxer) frames(block []byte, duration time.Duration, key bool) error {
 	number, width, _ := blockTrack(block)
 	if len(block) < width+3 {
 		return d.malformed("a block of %d bytes has no room for its header", len(block))
@@ -71,7 +88,7 @@ func (d *Demuxer) frames(block []byte, duration time.Duration) error {
 			return d.malformed("a frame: %v", err)
 		}
 		room -= len(p)
-		f := media.Frame{Kind: r.kind, Key: r.key(p), Time: at, Sent: sent, Duration: r.duration(p), Payload: p}
+		f := media.Frame{Kind: r.kind, Key: r.key(p, key), Time: at, Sent: sent, Duration: r.duration(p), Payload: p}
 		if len(payloads) == 1 && duration > 0 {
 			f.Duration = duration
 		}

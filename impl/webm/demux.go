@@ -239,7 +239,7 @@ func (d *Demuxer) advance() error {
 		d.cluster, err = d.uint(size, "cluster's Timestamp")
 	case idSimpleBlock:
 		d.inFrame = true
-		err = d.block(size, 0)
+		err = d.block(size)
 	case idBlockGroup:
 		d.inFrame = true
 		err = d.blockGroup(size)
@@ -266,6 +266,7 @@ func (d *Demuxer) blockGroup(size int64) error {
 	end := d.offset + size
 	var block []byte
 	var duration int64
+	key := true
 	for d.offset < end {
 		id, size, err := d.step()
 		if err != nil {
@@ -276,6 +277,9 @@ func (d *Demuxer) blockGroup(size int64) error {
 			block, err = d.blockBytes(size)
 		case idBlockDuration:
 			duration, err = d.uint(size, "BlockDuration")
+		case idReferenceBlock:
+			key = false
+			err = d.skip(size)
 		default:
 			err = d.skip(size)
 		}
@@ -286,16 +290,17 @@ func (d *Demuxer) blockGroup(size int64) error {
 	if block == nil {
 		return nil
 	}
-	return d.frames(block, d.units(duration))
+	return d.frames(block, d.units(duration), key)
 }
 
 // block reads a SimpleBlock.
-func (d *Demuxer) block(size int64, duration time.Duration) error {
+func (d *Demuxer) block(size int64) error {
 	block, err := d.blockBytes(size)
 	if err != nil || block == nil {
 		return cutFrame(err)
 	}
-	return d.frames(block, duration)
+	_, width, _ := blockTrack(block)
+	return d.frames(block, 0, len(block) > width+2 && block[width+2]&flagKey != 0)
 }
 
 // blockBytes reads a block whole; nil when its track isn't taken.

@@ -101,7 +101,7 @@ func AppendSimpleBlock(b []byte, number int, relative time.Duration, key bool, p
 	b = binary.BigEndian.AppendUint16(b, uint16(relative.Milliseconds()))
 	flags := byte(0)
 	if key {
-		flags = 0x80
+		flags = flagKey
 	}
 	b = append(b, flags)
 	return append(b, payload...)

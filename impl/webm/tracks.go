@@ -22,6 +22,7 @@ type Track struct {
 	Unreadable string
 	media.Track
 	encodings []encoding
+	entry     []byte // as it was declared
 }
 
 // IsVideo reports whether the track holds pictures.
@@ -115,7 +116,7 @@ func (d *Demuxer) children(body []byte, name string, visit func(element) error) 
 }
 
 func (d *Demuxer) trackEntry(body []byte) (Track, error) {
-	var t Track
+	t := Track{entry: bytes.Clone(body)}
 	t.SampleRate, t.Channels = 8000, 1 // defaults of RFC 9559 §5.1.4.1.29
 	var duration uint64
 	var bad error

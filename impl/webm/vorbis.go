@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -38,6 +39,28 @@ func VorbisHeaders(private []byte) (headers [3][]byte, err error) {
 		}
 	}
 	return headers, nil
+}
+
+// PackVorbis makes CodecPrivate of Vorbis' three headers, which is how
+// VorbisHeaders cuts it, and reads the sample rate, in Hz, and the number of
+// channels from the first (Vorbis I §4.2.2).
+func PackVorbis(headers [][]byte) (rate, channels int, private []byte, err error) {
+	if len(headers) != 3 {
+		return 0, 0, nil, errVorbisHeaders
+	}
+	private = []byte{2} // how many come before the last, whose size is the rest
+	for _, h := range headers[:2] {
+		for range len(h) / 255 {
+			private = append(private, 255)
+		}
+		private = append(private, byte(len(h)%255))
+	}
+	private = slices.Concat(private, headers[0], headers[1], headers[2])
+	clock, err := newVorbisClock(private)
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	return clock.rate, int(headers[0][11]), private, nil
 }
 
 func newVorbisClock(private []byte) (*vorbisClock, error) {

@@ -21,7 +21,9 @@ Every flag can also be set in the environment, --listen as TUREEN_LISTEN, or as 
 type program struct {
 	Config kong.ConfigFlag `help:"Read flags from a YAML file; the command line and the environment win." placeholder:"FILE"`
 
-	Serve  serve  `cmd:"" default:"withargs" help:"Run the proxy (the default command)."`
+	Serve      serve `cmd:"" default:"withargs" help:"Run the proxy (the default command)."`
+	Transcoder child `cmd:"" hidden:""`
+
 	Health health `cmd:"" help:"Ask a running proxy whether it answers; exits 0 when it does. For container engines."`
 }
 

@@ -26,6 +26,7 @@ const (
 	Start  Type = 'S' // a Job: once, first
 	Data   Type = 'D' // bytes of the publisher's body
 	End    Type = 'E' // the body has ended; nothing follows
+	Pause  Type = 'P' // answer with Paused once all Data so far has been taken in
 	KeyNow Type = 'K' // the next picture shall be a key frame
 )
 
@@ -34,6 +35,7 @@ const (
 	Ready  Type = 'R' // it waits for its Start
 	Tracks Type = 'T' // an Announcement: before the first frame, once
 	Frame  Type = 'F' // a frame of one of these tracks
+	Paused Type = 'Q' // one byte: 0 while the body held nothing but headers
 	Done   Type = 'Z' // every frame has been sent
 	Failed Type = 'X' // a Failure
 )
@@ -44,12 +46,11 @@ const MaxMessage = 8 << 20
 // Job is what a transcoder is to do.
 type Job struct {
 	Session string `json:"session"` // for its log
-	// Decode are the numbers of the Matroska tracks to be transcoded, the
-	// others being passed by the proxy; empty for other containers, of which
-	// the first video and the first audio track are.
-	Decode []uint64 `json:"decode,omitempty"`
-	// Vorbis holds the headers that transcoded sound should fit, so that
-	// viewers of an earlier publisher can go on: rate and channels; 0 for none.
+	// OwnTimes is set for Matroska that the proxy wrote itself: frames are to
+	// keep its times. Those of other containers count from where they begin.
+	OwnTimes bool `json:"own_times,omitempty"`
+	// SampleRate and Channels are what transcoded sound is to have, so that
+	// viewers of an earlier publisher can go on; 0 for what fits.
 	SampleRate int `json:"sample_rate,omitempty"` // Hz
 	Channels   int `json:"channels,omitempty"`
 	// MaxVideoBitRate and MaxAudioBitRate are the ceilings of the encoders, in

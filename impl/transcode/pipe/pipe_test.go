@@ -14,7 +14,7 @@ import (
 func TestMessages(t *testing.T) {
 	var b bytes.Buffer
 	w, r := NewWriter(&b), NewReader(&b)
-	job := Job{Session: "a", Decode: []uint64{2}, SampleRate: 48000, Channels: 2}
+	job := Job{Session: "a", OwnTimes: true, SampleRate: 48000, Channels: 2}
 	frame := media.Frame{
 		Kind: media.Audio, Key: true, Time: -time.Millisecond, Sent: -time.Millisecond, Duration: time.Second,
 		Payload: bytes.Repeat([]byte("x"), 200<<10),

@@ -1,0 +1,410 @@
+//go:build cgo
+
+package transcoder
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/go-gst/go-gst/gst"
+	"github.com/go-gst/go-gst/gst/app"
+
+	"tureen/impl/media"
+	"tureen/impl/transcode/pipe"
+	"tureen/impl/webm"
+)
+
+// branch is one track on its way from the demuxer to the proxy. Its methods
+// run in GStreamer's threads and in a goroutine of its own.
+type branch struct {
+	graph   *graph
+	kind    media.Kind
+	codec   string // at the publisher
+	wrapped bool   // a container of its own kind may be around it yet
+	named   sound  // what the container says of sound
+
+	bin     *gst.Bin
+	encoder *gst.Element // nil when the track passes as it is
+	waiting *gst.Element // the queue before the video encoder
+
+	lag     lag
+	lastKey time.Duration // of the encoder's input
+
+	track    media.Track // once opened
+	headers  [][]byte    // of Vorbis, as they come
+	isOpen   bool
+	accepted bool // the proxy knows the track; fixed once announced
+
+	held []media.Frame // until announced
+}
+
+func newBranch(g *graph, kind media.Kind, s *gst.Structure, wrapped bool) *branch {
+	return &branch{
+		graph: g, kind: kind, codec: codecOf(s), wrapped: wrapped && !isCodec(s),
+		named: sound{number(s, "rate"), number(s, "channels")},
+		track: media.Track{Kind: kind, Codec: outputOf(kind)},
+	}
+}
+
+// outputOf is the codec that viewers get.
+func outputOf(kind media.Kind) string {
+	if kind == media.Video {
+		return media.VP8
+	}
+	return media.Vorbis
+}
+
+// passes reports whether the track's frames are what viewers get already.
+func (b *branch) passes() bool { return b.codec == outputOf(b.kind) }
+
+// The ends of a branch. Frames wait in the queue before the encoder; at most so
+// many that dropping one frees the encoder soon. lag-in-frames and deadline
+// make the encoder give out each picture at once.
+const (
+	videoChain = "videoconvert ! deinterlace ! videoflip video-direction=auto ! " +
+		"videoscale name=scale add-borders=true ! capsfilter name=shape ! " +
+		"queue name=waiting max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! " +
+		"vp8enc name=encoder deadline=1 cpu-used=8 lag-in-frames=0 end-usage=cbr keyframe-max-dist=1000 " +
+		"min-quantizer=4 max-quantizer=56 buffer-initial-size=500 buffer-optimal-size=600 buffer-size=1000 " +
+		"undershoot=95 static-threshold=1 timebase=1/90000 ! "
+	audioChain = "audioconvert name=entry ! audioresample ! capsfilter name=shape ! vorbisenc name=encoder ! "
+	sinkChain  = "appsink name=sink sync=false async=false max-buffers=8"
+)
+
+// chain describes the branch's elements.
+func (b *branch) chain() string {
+	switch {
+	case !b.passes() && b.kind == media.Video:
+		return videoChain + sinkChain
+	case !b.passes():
+		return audioChain + sinkChain
+	case b.kind == media.Audio:
+		return "vorbisparse ! queue ! " + sinkChain // an Ogg states a time a page
+	}
+	return "queue ! " + sinkChain
+}
+
+// begin builds the branch and links it to the pad that its track comes from.
+func (b *branch) begin(pad *gst.Pad) error {
+	bin, err := gst.NewBinFromString(b.chain(), true)
+	if err != nil {
+		return fmt.Errorf("build its elements: %w", err)
+	}
+	b.bin = bin
+	sink, err := bin.GetElementByName("sink")
+	if err != nil {
+		return err
+	}
+	entry := bin.GetStaticPad("sink")
+	if err := b.add(bin.Element); err != nil {
+		return err
+	}
+	if !b.passes() {
+		if entry, err = b.decode(entry); err != nil {
+			return err
+		}
+	}
+	entry.AddProbe(gst.PadProbeTypeBuffer, func(*gst.Pad, *gst.PadProbeInfo) gst.PadProbeReturn {
+		b.graph.media.Add(1)
+		return gst.PadProbeRemove // one is enough to know
+	})
+	if linked := pad.Link(entry); linked != gst.PadLinkOK {
+		return fmt.Errorf("its elements can't be linked: %v", linked)
+	}
+	go b.run(app.SinkFromElement(sink))
+	return nil
+}
+
+// add puts an element into the pipeline and starts it.
+func (b *branch) add(e *gst.Element) error {
+	if err := b.graph.pipeline.Add(e); err != nil {
+		return err
+	}
+	if !e.SyncStateWithParent() {
+		return errors.New("its elements can't be started")
+	}
+	return nil
+}
+
+// decode puts a decoder before the branch's entry, and an encoder's settings
+// under what comes to it.
+func (b *branch) decode(entry *gst.Pad) (*gst.Pad, error) {
+	if err := b.prepare(); err != nil {
+		return nil, err
+	}
+	decoder, err := gst.NewElement("decodebin")
+	if err != nil {
+		return nil, err
+	}
+	// Otherwise the pipeline, and with it the other branch, goes back to waiting
+	// while this decoder gets ready, which may take bytes that are behind the
+	// other branch's.
+	decoder.SetProperty("async-handling", true)
+	_, err1 := decoder.Connect("unknown-type", b.undecodable)
+	if b.wrapped {
+		_, err := decoder.Connect("autoplug-continue", func(_ *gst.Element, _ *gst.Pad, caps *gst.Caps) bool { return b.unwrap(caps) })
+		err1 = errors.Join(err1, err)
+	}
+	_, err2 := decoder.Connect("pad-added", func(_ *gst.Element, pad *gst.Pad) {
+		if !entry.IsLinked() {
+			pad.Link(entry) // what doesn't fit is told by the error of what can't be pushed
+		}
+	})
+	if err := errors.Join(err1, err2, b.add(decoder)); err != nil {
+		return nil, err
+	}
+	return decoder.GetStaticPad("sink"), nil
+}
+
+// unwrap names the codec of a track without container by what the decoder finds
+// in it.
+func (b *branch) unwrap(caps *gst.Caps) (goOn bool) {
+	if b.wrapped && caps != nil && caps.GetSize() > 0 {
+		if s := caps.GetStructureAt(0); isCodec(s) {
+			b.codec, b.wrapped = codecOf(s), false
+		}
+	}
+	return true
+}
+
+// prepare has the encoder set by what comes to it.
+func (b *branch) prepare() (err error) {
+	get := func(name string) (e *gst.Element) {
+		e, found := b.bin.GetElementByName(name)
+		err = errors.Join(err, found)
+		return e
+	}
+	shape := get("shape")
+	b.encoder = get("encoder")
+	entry := "entry"
+	if b.kind == media.Video {
+		entry, b.waiting = "scale", get("waiting")
+	}
+	form := get(entry)
+	if err != nil {
+		return err
+	}
+	watched := gst.PadProbeTypeEventDownstream | gst.PadProbeTypeBuffer
+	form.GetStaticPad("sink").AddProbe(watched, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
+		if info.Type()&gst.PadProbeTypeBuffer != 0 {
+			return gst.PadProbeRemove // what came before it is announced, rotation by a tag included
+		}
+		if event := info.GetEvent(); event != nil && event.Type() == gst.EventTypeCaps {
+			b.shape(event.ParseCaps().GetStructureAt(0), shape)
+		}
+		return gst.PadProbeOK
+	})
+	if b.kind == media.Video {
+		b.encoder.GetStaticPad("sink").AddProbe(gst.PadProbeTypeBuffer, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
+			return b.admit(time.Duration(info.GetBuffer().PresentationTimestamp()))
+		})
+	}
+	return nil
+}
+
+// undecodable tells that no decoder is there for what the track holds.
+func (b *branch) undecodable(_ *gst.Element, _ *gst.Pad, caps *gst.Caps) {
+	name := "something unknown"
+	if caps != nil && caps.GetSize() > 0 {
+		name = caps.GetStructureAt(0).Name()
+	}
+	b.graph.fail(pipe.Unsupported, "the %s track needs a decoder for %s: install one of GStreamer's plug-in packages that has it, "+
+		"most often gstreamer1.0-libav", b.kind, name)
+}
+
+// shape fixes what is announced by the first form that comes; later ones are
+// fitted to it (FMT-6).
+func (b *branch) shape(s *gst.Structure, filter *gst.Element) {
+	var caps string
+	if b.kind == media.Video {
+		n, d := fraction(s, "pixel-aspect-ratio")
+		z := fit(number(s, "width"), number(s, "height"), n, d)
+		rate := 0.0
+		if n, d := fraction(s, "framerate"); d > 0 {
+			rate = float64(n) / float64(d)
+		}
+		b.encoder.SetProperty("target-bitrate", z.videoBitRate(rate, b.graph.job.MaxVideoBitRate))
+		b.encoder.SetProperty("threads", z.threads(runtime.NumCPU()))
+		caps = fmt.Sprintf("video/x-raw,format=I420,width=%d,height=%d,pixel-aspect-ratio=1/1", z.width, z.height)
+	} else {
+		form := b.form(sound{number(s, "rate"), number(s, "channels")})
+		b.encoder.SetProperty("quality", form.quality(b.graph.job.MaxAudioBitRate))
+		caps = fmt.Sprintf("audio/x-raw,rate=%d,channels=%d", form.rate, form.channels)
+	}
+	filter.SetProperty("caps", gst.NewCapsFromString(caps))
+}
+
+// form is what sound is encoded as: what an earlier publisher's was, or what
+// comes within the contract's bounds.
+func (b *branch) form(s sound) sound {
+	if job := b.graph.job; job.SampleRate > 0 && job.Channels > 0 {
+		return sound{job.SampleRate, job.Channels}
+	}
+	return s.narrow()
+}
+
+func fraction(s *gst.Structure, field string) (n, d int) {
+	v, err := s.GetValue(field)
+	if err != nil {
+		return 0, 0
+	}
+	switch f := v.(type) {
+	case *gst.FractionValue:
+		return f.Num(), f.Denom()
+	case gst.FractionValue:
+		return f.Num(), f.Denom()
+	}
+	return 0, 0
+}
+
+// admit decides on a picture that comes to the encoder, and has a key frame
+// made where one is due.
+func (b *branch) admit(at time.Duration) gst.PadProbeReturn {
+	level, _ := b.waiting.GetProperty("current-level-buffers")
+	n, _ := level.(uint)
+	if b.lag.drop(at, time.Since(b.graph.began)-b.graph.out.waited(), n > 0) {
+		return gst.PadProbeDrop
+	}
+	if past := at - b.lastKey; past >= keyInterval || past < 0 {
+		b.lastKey = at
+		b.forceKey()
+	}
+	return gst.PadProbeOK
+}
+
+// forceKey has the encoder make its next picture a key frame.
+func (b *branch) forceKey() {
+	if b.encoder == nil {
+		return
+	}
+	const event = "GstForceKeyUnit, running-time=(guint64)18446744073709551615, all-headers=(boolean)false, count=(uint)0;"
+	b.encoder.GetStaticPad("src").SendEvent(gst.NewCustomEvent(gst.EventTypeCustomUpstream, gst.NewStructureFromString(event)))
+}
+
+// run takes the branch's frames until there are no more.
+func (b *branch) run(sink *app.Sink) {
+	for sample := sink.PullSample(); sample != nil; sample = sink.PullSample() {
+		if f, ok := b.frame(sample); ok && !b.hand(f) {
+			return
+		}
+	}
+	b.graph.tell(closed{b})
+	<-b.graph.announced
+	if b.release() {
+		b.graph.tell(emptied{b})
+	}
+}
+
+// frame is what a sample holds; false when that is no frame for viewers. The
+// first frame opens the branch.
+func (b *branch) frame(sample *gst.Sample) (media.Frame, bool) {
+	buffer := sample.GetBuffer()
+	if buffer == nil {
+		return media.Frame{}, false
+	}
+	payload := buffer.Bytes()
+	if len(payload) == 0 || b.kind == media.Audio && b.header(payload) {
+		return media.Frame{}, false
+	}
+	f := media.Frame{Kind: b.kind, Key: b.kind == media.Audio || media.KeyVP8(payload), Payload: payload}
+	if d := buffer.Duration(); d != gst.ClockTimeNone {
+		f.Duration = time.Duration(d)
+	}
+	at, ok := b.time(buffer.PresentationTimestamp(), sample)
+	if !ok || !b.isOpen && !b.open(f) {
+		return media.Frame{}, false
+	}
+	f.Time = at
+	return f, true
+}
+
+// time is a buffer's on the clock that its stream's tracks share.
+func (b *branch) time(pts gst.ClockTime, sample *gst.Sample) (time.Duration, bool) {
+	if pts == gst.ClockTimeNone {
+		return 0, false
+	}
+	if b.graph.job.OwnTimes {
+		return time.Duration(pts), true
+	}
+	at := sample.GetSegment().ToRunningTime(gst.FormatTime, uint64(pts))
+	return time.Duration(at), at != uint64(gst.ClockTimeNone)
+}
+
+// header takes a Vorbis header packet (Vorbis I §4.2.1); false for sound.
+func (b *branch) header(packet []byte) bool {
+	if packet[0]&1 == 0 {
+		return false
+	}
+	if !b.isOpen {
+		b.headers = append(b.headers, packet)
+	}
+	return true
+}
+
+// open makes the track known by its first frame; false while it can't be.
+func (b *branch) open(f media.Frame) bool {
+	if b.kind == media.Video {
+		if !f.Key {
+			return false
+		}
+		b.track.Picture.Width, b.track.Picture.Height = media.SizeVP8(f.Payload)
+	} else if !b.describe(b.headers) {
+		return false
+	}
+	b.isOpen = true
+	b.graph.tell(opened{b})
+	return true
+}
+
+// describe sets the track by Vorbis' headers; false if they are none.
+func (b *branch) describe(headers [][]byte) bool {
+	rate, channels, private, err := webm.PackVorbis(headers)
+	if err != nil {
+		return false
+	}
+	b.track.SampleRate, b.track.Channels, b.track.Private = float64(rate), channels, private
+	return true
+}
+
+// span is how much of a track is held until the proxy knows all of them.
+const span = time.Second
+
+// hand passes a frame on, or keeps it until it can be; false when the proxy
+// doesn't take it.
+func (b *branch) hand(f media.Frame) bool {
+	select {
+	case <-b.graph.announced:
+		return b.release() && (!b.accepted || b.graph.out.frame(f) == nil)
+	default:
+	}
+	b.held = append(b.held, f)
+	if f.Time-b.held[0].Time < span {
+		return true
+	}
+	began := time.Now()
+	select {
+	case <-b.graph.announced:
+		b.graph.out.wait(time.Since(began))
+		return b.release()
+	case <-b.graph.overdue:
+	}
+	// The other track is late. Viewers will want what is new then.
+	for len(b.held) > 1 && (f.Time-b.held[0].Time > span || !b.held[0].Key) {
+		b.held = b.held[1:]
+	}
+	return true
+}
+
+// release passes on what was held.
+func (b *branch) release() bool {
+	held := b.held
+	b.held = nil
+	for _, f := range held {
+		if b.accepted && b.graph.out.frame(f) != nil {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,229 @@
+//go:build cgo
+
+package transcoder
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-gst/go-gst/gst"
+	"github.com/go-gst/go-gst/gst/app"
+
+	"tureen/impl/media"
+	"tureen/impl/transcode/pipe"
+)
+
+// graph is the pipeline of one stream:
+//
+//	appsrc → typefind ─┬─▶ demuxer ─┬─▶ branch of the first video track
+//	                   │            └─▶ branch of the first audio track
+//	                   └─▶ the branch of a stream without container
+//
+// GStreamer's threads add branches and tell of what happens; the goroutine in
+// run decides what to make of it, and is the one that ends the graph.
+type graph struct {
+	job      pipe.Job
+	out      *output
+	pipeline *gst.Pipeline
+	source   *app.Source
+	find     *gst.Element
+	events   chan any
+	began    time.Time
+
+	announced chan struct{} // closed when the proxy knows the tracks
+	overdue   chan struct{} // closed when a track had its time to come
+	hungry    chan struct{} // capacity 1: the source has nothing left
+	media     atomic.Int64  // buffers of the tracks, as the container holds them
+	bytes     atomic.Int64  // of the body
+	body      atomic.Bool   // has ended
+	known     atomic.Bool   // the format has been recognised
+
+	mu       sync.Mutex // guards what follows
+	branches [media.Kinds]*branch
+}
+
+// What GStreamer's threads and the input tell run.
+type (
+	// alone tells that the proxy is gone.
+	alone struct{}
+	// whole tells that the container has no further tracks.
+	whole struct{}
+	// opened tells that a branch's track is known.
+	opened struct{ *branch }
+	// closed tells that a branch has its last frame.
+	closed struct{ *branch }
+	// emptied tells that it has also passed on all of them.
+	emptied struct{ *branch }
+)
+
+// sourceBytes is how much of the body waits for the demuxer at most. What waits
+// in pipes is delay to a stream that can't be read as fast as it comes.
+const sourceBytes = 128 << 10
+
+func newGraph(job pipe.Job, out *output) (*graph, error) {
+	pipeline, err := gst.NewPipelineFromString(fmt.Sprintf(
+		"appsrc name=source is-live=true block=true max-bytes=%d format=bytes stream-type=stream ! typefind name=find", sourceBytes))
+	if err != nil {
+		return nil, fmt.Errorf("build a pipeline: %w", err)
+	}
+	source, err1 := pipeline.GetElementByName("source")
+	find, err2 := pipeline.GetElementByName("find")
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, fmt.Errorf("build a pipeline: %w", err)
+	}
+	g := &graph{
+		job: job, out: out, pipeline: pipeline, source: app.SrcFromElement(source), find: find, began: time.Now(),
+		events:    make(chan any, 64),
+		announced: make(chan struct{}), overdue: make(chan struct{}), hungry: make(chan struct{}, 1),
+	}
+	g.source.SetCallbacks(&app.SourceCallbacks{NeedDataFunc: func(*app.Source, uint) { signal(g.hungry) }})
+	if _, err := find.Connect("have-type", g.recognised); err != nil {
+		return nil, fmt.Errorf("build a pipeline: %w", err)
+	}
+	if err := pipeline.SetState(gst.StatePlaying); err != nil {
+		return nil, fmt.Errorf("start a pipeline: %w", err)
+	}
+	return g, nil
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// tell has run know of something.
+func (g *graph) tell(event any) { g.events <- event }
+
+// fail ends the graph for a reason.
+func (g *graph) fail(reason pipe.Reason, format string, args ...any) {
+	g.tell(&pipe.Failure{Reason: reason, Text: fmt.Sprintf(format, args...)})
+}
+
+// push feeds bytes of the body; it waits while the demuxer has enough.
+func (g *graph) push(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	buffer := gst.NewBufferFromBytes(b)
+	g.bytes.Add(int64(len(b)))
+	g.source.PushBuffer(buffer) // fails only when the graph has, which tells so itself
+	runtime.KeepAlive(buffer)
+}
+
+// end says that the body has come to its end.
+func (g *graph) end() {
+	g.body.Store(true)
+	g.source.EndStream()
+}
+
+// settle is how long what the source has handed on may take to show.
+const settle = 100 * time.Millisecond
+
+// pause answers, once all that was pushed has been taken in, whether it holds
+// more than headers.
+func (g *graph) pause() {
+	for range 2 { // the first may have been said before the last push
+		select {
+		case <-g.hungry:
+		case <-time.After(settle):
+		}
+	}
+	holds := []byte{0}
+	if g.media.Load() > 0 {
+		holds[0] = 1
+	}
+	g.out.message(pipe.Paused, holds) // fails with the proxy
+}
+
+// keyNow has the next picture encoded as a key frame.
+func (g *graph) keyNow() {
+	g.mu.Lock()
+	video := g.branches[media.Video]
+	g.mu.Unlock()
+	if video != nil {
+		video.forceKey()
+	}
+}
+
+// recognised goes on with what typefind has found.
+func (g *graph) recognised(find *gst.Element, _ uint, caps *gst.Caps) {
+	g.known.Store(true)
+	s := caps.GetStructureAt(0)
+	source := find.GetStaticPad("src")
+	if name := demuxerOf(s); name != "" {
+		if err := g.demux(name, source); err != nil {
+			g.fail(pipe.Unsupported, "it needs %s, which this server lacks: %v; install GStreamer's plug-ins", name, err)
+		}
+		return
+	}
+	kind, ok := kindOf(s)
+	if !ok {
+		g.fail(pipe.Unsupported, "it is %s, which holds neither pictures nor sound that can be read", s.Name())
+		return
+	}
+	g.branch(kind, source, caps, true)
+	g.tell(whole{})
+}
+
+// demux has a container taken apart.
+func (g *graph) demux(name string, source *gst.Pad) error {
+	demuxer, err := gst.NewElement(name)
+	if err != nil {
+		return err
+	}
+	if err := g.pipeline.Add(demuxer); err != nil {
+		return err
+	}
+	_, err1 := demuxer.Connect("pad-added", func(_ *gst.Element, pad *gst.Pad) { g.added(pad) })
+	_, err2 := demuxer.Connect("no-more-pads", func(*gst.Element) { g.tell(whole{}) })
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if !demuxer.SyncStateWithParent() {
+		return errors.New("it can't be started")
+	}
+	if linked := source.Link(demuxer.GetStaticPad("sink")); linked != gst.PadLinkOK {
+		return fmt.Errorf("it can't be linked: %v", linked)
+	}
+	return nil
+}
+
+// added takes the first video and the first audio track that a container has
+// (FMT-7). The others stay unlinked, which demuxers are content with.
+func (g *graph) added(pad *gst.Pad) {
+	caps := pad.GetCurrentCaps()
+	if caps == nil {
+		caps = pad.QueryCaps(nil)
+	}
+	if caps == nil || caps.GetSize() == 0 {
+		return
+	}
+	if kind, ok := kindOf(caps.GetStructureAt(0)); ok {
+		g.branch(kind, pad, caps, false)
+	}
+}
+
+// branch begins a track that comes from a pad: a demuxer's, or what there is
+// without one.
+func (g *graph) branch(kind media.Kind, pad *gst.Pad, caps *gst.Caps, wrapped bool) {
+	g.mu.Lock()
+	taken := g.branches[kind] != nil
+	var b *branch
+	if !taken {
+		b = newBranch(g, kind, caps.GetStructureAt(0), wrapped)
+		g.branches[kind] = b
+	}
+	g.mu.Unlock()
+	if taken {
+		return
+	}
+	if err := b.begin(pad); err != nil {
+		g.fail(pipe.Fault, "a track of %s: %v", b.codec, err)
+	}
+}
