@@ -26,8 +26,14 @@ const (
 	MaxUnknown = 64 << 10
 	maxHead    = 1 << 20 // the EBML header, Info; padding included
 	maxTracks  = 4 << 20
+	// maxHeaders is where the Tracks must have come, whatever stands before them.
+	maxHeaders = 16 << 20
 	readBuffer = 32 << 10
 )
+
+// maxDuration is the longest that is believed of one frame: a publisher is held
+// back for as long as its last one lasts.
+const maxDuration = time.Minute
 
 // Errors of a body that is WebM but ends early or can't be served. A body
 // that isn't well formed gives a *MalformedError.
@@ -104,10 +110,14 @@ func (d *Demuxer) document() ([]Track, error) {
 			return nil, err
 		}
 	}
+	begin := d.offset
 	for {
 		id, size, err := d.next()
 		if err != nil {
 			return nil, err
+		}
+		if id != idSegment && d.offset-begin+max(size, 0) > maxHeaders {
+			return nil, d.malformed("no Tracks within %d MiB", maxHeaders>>20)
 		}
 		switch id {
 		case idSegment:
@@ -286,7 +296,11 @@ func (d *Demuxer) blockGroup(size int64) error {
 	if block == nil {
 		return nil
 	}
-	return d.frames(block, d.units(duration))
+	lasts := d.units(duration)
+	if lasts > maxDuration {
+		lasts = 0
+	}
+	return d.frames(block, lasts)
 }
 
 // block reads a SimpleBlock.
