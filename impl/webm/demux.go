@@ -42,7 +42,8 @@ var (
 	ErrNewDocument = errors.New("another EBML document begins")
 	// ErrCutFrame is a body that ends in the middle of a block.
 	ErrCutFrame = fmt.Errorf("the body ends in the middle of a frame: %w", io.ErrUnexpectedEOF)
-	// ErrCutHeader is a body that ends before its tracks are known.
+	// ErrCutHeader is a body that ends before its tracks are known, or inside an
+	// element before its first Cluster.
 	ErrCutHeader = fmt.Errorf("the body ends inside its headers: %w", io.ErrUnexpectedEOF)
 	// ErrUnsupported is a body that is well formed but holds what can't be
 	// read, such as an encrypted track.
@@ -67,6 +68,8 @@ type Demuxer struct {
 
 	open    []master // the masters walked into, outermost first
 	inFrame bool     // a block was begun
+	inside  bool     // an element was begun
+	begun   bool     // the document's first Cluster was
 	unknown int64    // bytes since the last element known in its place
 
 	pending bool // an EBML header was read, its tracks are still to be
@@ -105,6 +108,7 @@ func (d *Demuxer) Document() ([]Track, error) {
 func (d *Demuxer) document() ([]Track, error) {
 	d.scale = time.Millisecond
 	d.tracks = map[uint64]*reading{}
+	d.begun = false
 	if !d.pending {
 		if err := d.ebmlHeader(); err != nil {
 			return nil, err
@@ -212,7 +216,8 @@ func (d *Demuxer) Take(t Track, kind media.Kind) { d.tracks[t.Number] = newReadi
 
 // Frame is the next frame of the tracks taken, in the body's order. The error
 // is ErrNewDocument where Document must be called next, io.EOF at a clean end,
-// ErrCutFrame when the body ends inside a block, or what the reader gave.
+// ErrCutHeader when the body ends inside its headers, ErrCutFrame inside a block,
+// or what the reader gave.
 func (d *Demuxer) Frame() (media.Frame, error) {
 	for {
 		if len(d.queue) > 0 {
@@ -221,6 +226,9 @@ func (d *Demuxer) Frame() (media.Frame, error) {
 			return f, nil
 		}
 		if err := d.advance(); err != nil {
+			if d.InHeader() {
+				err = cutHeader(err)
+			}
 			return media.Frame{}, err
 		}
 	}
@@ -241,7 +249,7 @@ func (d *Demuxer) advance() error {
 	case idSegment:
 		d.enter(levelSegment, size)
 	case idCluster:
-		d.cluster = 0
+		d.cluster, d.begun = 0, true
 		d.enter(levelCluster, size)
 	case idInfo:
 		err = d.info(size)
@@ -346,6 +354,11 @@ func cutFrame(err error) error {
 // ended where the demuxer reads on. It is for the reader, to be called from Read.
 func (d *Demuxer) InFrame() bool { return d.inFrame }
 
+// InHeader reports whether the body would end inside its headers, which last to
+// the first Cluster, if it ended there; likewise. Between two of their elements
+// it wouldn't.
+func (d *Demuxer) InHeader() bool { return d.inside && !d.begun }
+
 // units turns a count of the document's timestamp units into time. It is
 // clipped, with room for sums, rather than let overflow.
 func (d *Demuxer) units(n int64) time.Duration {
@@ -357,6 +370,7 @@ func (d *Demuxer) units(n int64) time.Duration {
 // The end of the input between two elements is io.EOF.
 func (d *Demuxer) next() (id uint32, size int64, err error) {
 	for id == 0 && err == nil {
+		d.inside = false
 		id, size, err = d.step()
 	}
 	return id, size, err
@@ -465,6 +479,7 @@ func (d *Demuxer) header() (id uint32, size int64, err error) {
 		return 0, 0, err
 	}
 	d.inFrame = d.inFrame || d.level() >= levelCluster
+	d.inside = true
 	width := vintWidth(first)
 	if width > 4 {
 		return 0, 0, d.malformed("no element begins with %#02x", first)

@@ -233,6 +233,8 @@ func TestEnds(t *testing.T) {
 		{"empty", nil, io.EOF},
 		{"in the EBML header", whole.Data[:10], ErrCutHeader},
 		{"in the tracks", clip(t, "bad-cut-in-header").Data, ErrCutHeader},
+		{"in what follows the tracks", whole.Data[:bytes.Index(whole.Data, []byte{0x1F, 0x43, 0xB6, 0x75})-1], ErrCutHeader},
+		{"before the first cluster", whole.Data[:bytes.Index(whole.Data, []byte{0x1F, 0x43, 0xB6, 0x75})], io.EOF},
 		{"after a frame", whole.Data[:frame.End], io.EOF},
 		{"in a frame", whole.Data[:frame.End-1], ErrCutFrame},
 		{"in a block's header", whole.Data[:frame.End+2], ErrCutFrame},
