@@ -161,7 +161,7 @@ func (r *reading) read() (err error) {
 
 // pause has paused called in its turn; false when the body is to end instead.
 func (r *reading) pause() bool {
-	if r.demuxer == nil {
+	if r.demuxer == nil || r.demuxer.InHeader() {
 		return false
 	}
 	s := r.summary(r.demuxer.InFrame())

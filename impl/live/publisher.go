@@ -18,6 +18,7 @@ type Publisher struct {
 
 	stream   *Stream
 	timeline *timeline
+	intake   intake
 	key      bool // a key frame was seen since the document's beginning
 	stats    Stats
 	since    time.Duration // its first frame's time on the stream's clock
@@ -44,7 +45,8 @@ func (p *Publisher) Run(items <-chan media.Item) error {
 	defer timer.Stop()
 	var mark func()
 	for {
-		p.send(time.Now())
+		now := time.Now()
+		p.send(now)
 		if p.timeline.empty() && (items == nil || mark != nil) {
 			if err := p.playOut(); err != nil || items == nil {
 				return err
@@ -52,11 +54,11 @@ func (p *Publisher) Run(items <-chan media.Item) error {
 			mark()
 			mark = nil
 		}
-		in := items
-		if p.timeline.full() || mark != nil {
+		in, held := items, p.intake.wait(now)
+		if p.timeline.full() || mark != nil || held > 0 {
 			in = nil
 		}
-		timer.Reset(p.sleep(time.Now()))
+		timer.Reset(p.sleep(time.Now(), held))
 		select {
 		case item, more := <-in:
 			if !more {
@@ -90,12 +92,17 @@ func (p *Publisher) playOut() error {
 	}
 }
 
-// sleep is how long nothing but an item can bring a frame.
-func (p *Publisher) sleep(now time.Time) time.Duration {
-	if at, ok := p.timeline.wake(now); ok {
-		return max(0, at.Sub(now))
+// sleep is how long nothing but an item can bring a frame, or for how long no
+// item is taken.
+func (p *Publisher) sleep(now time.Time, held time.Duration) time.Duration {
+	d := time.Hour
+	if held > 0 {
+		d = held
 	}
-	return time.Hour
+	if at, ok := p.timeline.wake(now); ok {
+		return max(0, min(d, at.Sub(now)))
+	}
+	return d
 }
 
 func (p *Publisher) accept(item media.Item) {
@@ -103,7 +110,9 @@ func (p *Publisher) accept(item media.Item) {
 	case item.Tracks != nil:
 		p.begin(item.Tracks)
 	case item.Mark == nil && p.wanted(item.Frame):
-		p.timeline.add(item.Frame, time.Now())
+		now := time.Now()
+		p.intake.take(item.Frame, now)
+		p.timeline.add(item.Frame, now)
 	}
 }
 

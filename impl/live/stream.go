@@ -19,6 +19,9 @@ import (
 const (
 	maxReplay      = 10 * time.Second
 	maxReplayBytes = 8 << 20
+	// maxReplayFrames is far more than cameras and microphones make in 10 s:
+	// tiny frames take more memory than their bytes.
+	maxReplayFrames = 16 << 10
 )
 
 // maxCluster is the longest a cluster gets, as players expect of WebM. Video
@@ -247,7 +250,12 @@ func (s *Stream) mark(slot *Slot, now time.Time) {
 		s.sinceStart = 0
 	}
 	s.sinceStart += len(slot.media)
-	if start := s.start.Load(); start != nil && (s.sinceStart > maxReplayBytes || now.Sub(start.Arrived) > maxReplay) {
+	start := s.start.Load()
+	if start == nil {
+		return
+	}
+	frames := slot.Sequence - start.Sequence
+	if s.sinceStart > maxReplayBytes || frames > maxReplayFrames || now.Sub(start.Arrived) > maxReplay {
 		s.start.Store(nil)
 	}
 }

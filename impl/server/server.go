@@ -31,9 +31,12 @@ type Config struct {
 
 // Bounds on what a client holds without sending media (SRV-2).
 const (
-	headerTimeout = 10 * time.Second
+	headerTimeout = 8 * time.Second // the contract's 10 s less what a busy machine adds
 	// idleTimeout is for HTTP/2, too, whose headers only it bounds.
 	idleTimeout = 10 * time.Second
+	// pingAfter is how long nothing may come over HTTP/2 until the client is
+	// asked whether it is there.
+	pingAfter = 15 * time.Second
 	// headerBytes leaves room for the 4 KiB that net/http adds of its own.
 	headerBytes = 60 << 10
 )
@@ -72,6 +75,7 @@ func (s *Server) HTTP() *http.Server {
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               headerBytes,
 		Protocols:                    protocols,
+		HTTP2:                        &http.HTTP2Config{SendPingTimeout: pingAfter, WriteByteTimeout: s.fanout.Patience()},
 		ConnContext:                  s.connected,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
@@ -116,7 +120,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		panic(http.ErrAbortHandler) // so that the answer doesn't read as whole
 	}()
+	if ambiguous(r) {
+		w.Header().Set("Connection", "close")
+	}
 	s.route(w, r)
+}
+
+// ambiguous reports whether others may read where a request ends in another way:
+// it is in chunks, and net/http hides whether it states a length, too; or it is
+// of HTTP/1.0, which has no chunks, and net/http hides whether it claims some.
+// What follows on its connection must not be taken for a request (RFC 9112
+// §6.1).
+func ambiguous(r *http.Request) bool {
+	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0)
 }
 
 // route goes by the path as it was sent: net/http's own mux would answer with

@@ -37,11 +37,7 @@ type proxy struct {
 
 func start(t *testing.T, options ...func(*Config)) *proxy {
 	t.Helper()
-	config := Config{Idle: time.Second, Grace: time.Second, Budget: time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
-	for _, option := range options {
-		option(&config)
-	}
-	s := New(config)
+	s := New(testConfig(t, options))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +60,15 @@ func start(t *testing.T, options ...func(*Config)) *proxy {
 	})
 	addr := listener.Addr().String()
 	return &proxy{s, addr, "http://" + addr, &http.Client{Transport: transport}}
+}
+
+// testConfig has short times.
+func testConfig(t *testing.T, options []func(*Config)) Config {
+	config := Config{Idle: time.Second, Grace: time.Second, Budget: time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	for _, option := range options {
+		option(&config)
+	}
+	return config
 }
 
 func clip(t *testing.T, name string) *fixtures.Clip {
@@ -582,12 +587,7 @@ func (p *proxy) onAir(t *testing.T, id, name string) {
 		w.CloseWithError(errors.New("the test is over"))
 		<-done
 	})
-	for {
-		if p.registry.State(id) == live.Live {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
+	p.await(t, id, live.Live)
 }
 
 // TestEarlyAnswers: a refused publisher can read its status at once, whatever

@@ -140,7 +140,7 @@ func TestPartsThatDontFit(t *testing.T) {
 	t.Parallel()
 	p := start(t)
 	c := clip(t, "webm-vp8")
-	begin := headers(c.Data)
+	begin := headers(c.Data) + 4
 	s := p.sender(t, "127.0.0.1")
 	tests := []struct {
 		name, from, fields string

@@ -59,6 +59,9 @@ func NewFanout(budget time.Duration, log *slog.Logger) *Fanout {
 	return &Fanout{budget: budget, log: log, pumps: map[*live.Stream][]*pump{}}
 }
 
+// Patience is how long a viewer that takes nothing at all is kept.
+func (f *Fanout) Patience() time.Duration { return patience * f.budget }
+
 // viewer is one viewer of plain HTTP/1. It belongs to one goroutine at a time:
 // its pump's or, while it lags, its own.
 type viewer struct {

@@ -26,8 +26,14 @@ const (
 	MaxUnknown = 64 << 10
 	maxHead    = 1 << 20 // the EBML header, Info; padding included
 	maxTracks  = 4 << 20
+	// maxHeaders is where the Tracks must have come, whatever stands before them.
+	maxHeaders = 16 << 20
 	readBuffer = 32 << 10
 )
+
+// maxDuration is the longest that is believed of one frame: a publisher is held
+// back for as long as its last one lasts.
+const maxDuration = time.Minute
 
 // Errors of a body that is WebM but ends early or can't be served. A body
 // that isn't well formed gives a *MalformedError.
@@ -36,7 +42,8 @@ var (
 	ErrNewDocument = errors.New("another EBML document begins")
 	// ErrCutFrame is a body that ends in the middle of a block.
 	ErrCutFrame = fmt.Errorf("the body ends in the middle of a frame: %w", io.ErrUnexpectedEOF)
-	// ErrCutHeader is a body that ends before its tracks are known.
+	// ErrCutHeader is a body that ends before its tracks are known, or inside an
+	// element before its first Cluster.
 	ErrCutHeader = fmt.Errorf("the body ends inside its headers: %w", io.ErrUnexpectedEOF)
 	// ErrUnsupported is a body that is well formed but holds what can't be
 	// read, such as an encrypted track.
@@ -61,6 +68,8 @@ type Demuxer struct {
 
 	open    []master // the masters walked into, outermost first
 	inFrame bool     // a block was begun
+	inside  bool     // an element was begun
+	begun   bool     // the document's first Cluster was
 	unknown int64    // bytes since the last element known in its place
 
 	pending bool // an EBML header was read, its tracks are still to be
@@ -99,15 +108,20 @@ func (d *Demuxer) Document() ([]Track, error) {
 func (d *Demuxer) document() ([]Track, error) {
 	d.scale = time.Millisecond
 	d.tracks = map[uint64]*reading{}
+	d.begun = false
 	if !d.pending {
 		if err := d.ebmlHeader(); err != nil {
 			return nil, err
 		}
 	}
+	begin := d.offset
 	for {
 		id, size, err := d.next()
 		if err != nil {
 			return nil, err
+		}
+		if id != idSegment && d.offset-begin+max(size, 0) > maxHeaders {
+			return nil, d.malformed("no Tracks within %d MiB", maxHeaders>>20)
 		}
 		switch id {
 		case idSegment:
@@ -202,7 +216,8 @@ func (d *Demuxer) Take(t Track, kind media.Kind) { d.tracks[t.Number] = newReadi
 
 // Frame is the next frame of the tracks taken, in the body's order. The error
 // is ErrNewDocument where Document must be called next, io.EOF at a clean end,
-// ErrCutFrame when the body ends inside a block, or what the reader gave.
+// ErrCutHeader when the body ends inside its headers, ErrCutFrame inside a block,
+// or what the reader gave.
 func (d *Demuxer) Frame() (media.Frame, error) {
 	for {
 		if len(d.queue) > 0 {
@@ -211,6 +226,9 @@ func (d *Demuxer) Frame() (media.Frame, error) {
 			return f, nil
 		}
 		if err := d.advance(); err != nil {
+			if d.InHeader() {
+				err = cutHeader(err)
+			}
 			return media.Frame{}, err
 		}
 	}
@@ -231,7 +249,7 @@ func (d *Demuxer) advance() error {
 	case idSegment:
 		d.enter(levelSegment, size)
 	case idCluster:
-		d.cluster = 0
+		d.cluster, d.begun = 0, true
 		d.enter(levelCluster, size)
 	case idInfo:
 		err = d.info(size)
@@ -290,7 +308,11 @@ func (d *Demuxer) blockGroup(size int64) error {
 	if block == nil {
 		return nil
 	}
-	return d.frames(block, d.units(duration), key)
+	lasts := d.units(duration)
+	if lasts > maxDuration {
+		lasts = 0
+	}
+	return d.frames(block, lasts, key)
 }
 
 // block reads a SimpleBlock.
@@ -337,6 +359,11 @@ func cutFrame(err error) error {
 // ended where the demuxer reads on. It is for the reader, to be called from Read.
 func (d *Demuxer) InFrame() bool { return d.inFrame }
 
+// InHeader reports whether the body would end inside its headers, which last to
+// the first Cluster, if it ended there; likewise. Between two of their elements
+// it wouldn't.
+func (d *Demuxer) InHeader() bool { return d.inside && !d.begun }
+
 // units turns a count of the document's timestamp units into time. It is
 // clipped, with room for sums, rather than let overflow.
 func (d *Demuxer) units(n int64) time.Duration {
@@ -348,6 +375,7 @@ func (d *Demuxer) units(n int64) time.Duration {
 // The end of the input between two elements is io.EOF.
 func (d *Demuxer) next() (id uint32, size int64, err error) {
 	for id == 0 && err == nil {
+		d.inside = false
 		id, size, err = d.step()
 	}
 	return id, size, err
@@ -456,6 +484,7 @@ func (d *Demuxer) header() (id uint32, size int64, err error) {
 		return 0, 0, err
 	}
 	d.inFrame = d.inFrame || d.level() >= levelCluster
+	d.inside = true
 	width := vintWidth(first)
 	if width > 4 {
 		return 0, 0, d.malformed("no element begins with %#02x", first)

@@ -233,6 +233,8 @@ func TestEnds(t *testing.T) {
 		{"empty", nil, io.EOF},
 		{"in the EBML header", whole.Data[:10], ErrCutHeader},
 		{"in the tracks", clip(t, "bad-cut-in-header").Data, ErrCutHeader},
+		{"in what follows the tracks", whole.Data[:bytes.Index(whole.Data, []byte{0x1F, 0x43, 0xB6, 0x75})-1], ErrCutHeader},
+		{"before the first cluster", whole.Data[:bytes.Index(whole.Data, []byte{0x1F, 0x43, 0xB6, 0x75})], io.EOF},
 		{"after a frame", whole.Data[:frame.End], io.EOF},
 		{"in a frame", whole.Data[:frame.End-1], ErrCutFrame},
 		{"in a block's header", whole.Data[:frame.End+2], ErrCutFrame},
@@ -270,6 +272,8 @@ func TestMalformed(t *testing.T) {
 	head := Header([]media.Track{{Kind: media.Video, Codec: media.VP8, Picture: media.Picture{Width: 2, Height: 2}}})
 	cluster := AppendCluster(slices.Clone(head), 0)
 	with := func(b ...byte) []byte { return append(slices.Clone(cluster), b...) }
+	start := head[:bytes.Index(head, []byte{0x16, 0x54, 0xAE, 0x6B})] // up to the Tracks
+	entry := appendBytes(nil, idTrackEntry, appendUint(appendUint(nil, idTrackNumber, 1), idTrackType, trackTypeVideo))
 	tests := []struct {
 		name, reason string
 		body         []byte
@@ -285,7 +289,10 @@ func TestMalformed(t *testing.T) {
 		{"garbage after 3 s", "", clip(t, "bad-garbage-after-3s").Data},
 		{"2^55 bytes", "", clip(t, "bad-size-2-55").Data},
 		{"unknown elements without an end", "64 KiB without an element", with(bytes.Repeat(append([]byte{0x40, 0x99, 0x40, 0x80}, make([]byte, 128)...), 600)...)},
-		{"a Cluster before Tracks", "before the Tracks", append(slices.Clone(head[:bytes.Index(head, []byte{0x16, 0x54, 0xAE, 0x6B})]), 0x1F, 0x43, 0xB6, 0x75, 0xFF)},
+		{"a Cluster before Tracks", "before the Tracks", append(slices.Clone(start), 0x1F, 0x43, 0xB6, 0x75, 0xFF)},
+		{"no Tracks after 16 MiB", "no Tracks within 16 MiB", slices.Concat(start, []byte{0xEC, 0x10 | 0x01, 0x00, 0x00, 0x00})},
+		{"no Tracks after many Voids", "no Tracks within 16 MiB", append(slices.Clone(start), bytes.Repeat(appendBytes(nil, idVoid, make([]byte, 1<<20)), 17)...)},
+		{"two tracks with one number", "two tracks with the number 1", appendBytes(slices.Clone(start), idTracks, bytes.Repeat(entry, 2))},
 		{"a child larger than its parent", "larger than what it is in", with(0xA0, 0x84, 0xA1, 0x88, 0, 0)},
 	}
 	for _, test := range tests {
@@ -314,6 +321,18 @@ func TestKnownElementsMayBeLarge(t *testing.T) {
 	f, err := d.Frame()
 	if err != nil || f.Time != time.Second+time.Millisecond || string(f.Payload) != "frame" {
 		t.Errorf("got %v %v", f, err)
+	}
+}
+
+// TestLongDurationsAreNotBelieved: a publisher would be held back for as long.
+func TestLongDurationsAreNotBelieved(t *testing.T) {
+	head := Header([]media.Track{{Kind: media.Video, Codec: media.VP8, Picture: media.Picture{Width: 2, Height: 2}}})
+	for ms, want := range map[uint64]time.Duration{40: 40 * time.Millisecond, 60_000: time.Minute, 60_001: 0, 1 << 62: 0} {
+		group := appendUint(appendBytes(nil, idBlock, []byte{0x81, 0, 0, 0, 'x'}), idBlockDuration, ms)
+		d, _ := open(t, bytes.NewReader(appendBytes(AppendCluster(slices.Clone(head), 0), idBlockGroup, group)))
+		if f, err := d.Frame(); err != nil || f.Duration != want {
+			t.Errorf("a frame said to last %d ms lasts %v, want %v: %v", ms, f.Duration, want, err)
+		}
 	}
 }
 

@@ -81,11 +81,16 @@ func (d *Demuxer) readTracks(size int64) ([]Track, error) {
 		return nil, err
 	}
 	var tracks []Track
+	seen := map[uint64]bool{}
 	err = d.children(body, "Tracks", func(e element) error {
 		if e.id != idTrackEntry {
 			return nil
 		}
 		t, err := d.trackEntry(e.data)
+		if err == nil && seen[t.Number] {
+			return d.malformed("two tracks with the number %d", t.Number)
+		}
+		seen[t.Number] = true
 		tracks = append(tracks, t)
 		return err
 	})
@@ -154,7 +159,7 @@ func (d *Demuxer) trackEntry(body []byte) (Track, error) {
 	if t.Number == 0 {
 		return t, d.malformed("a track without a number")
 	}
-	if duration < uint64(time.Minute) {
+	if duration < uint64(maxDuration) {
 		t.DefaultDuration = time.Duration(duration)
 	}
 	t.Track.Codec = t.Codec
