@@ -171,11 +171,10 @@ func logEnd(log *slog.Logger, p *live.Publisher, began time.Time, summary ingest
 		"bytes", summary.Bytes, "after", time.Since(began).Round(time.Millisecond), "media", stats.Duration,
 		"pictures", stats.Frames[0], "sounds", stats.Frames[1], "dropped", stats.Dropped,
 	}
-	if c := p.Counts(); c != nil {
-		attrs = append(attrs, "viewers", c.Viewers.Load(), "joined", c.Joined.Load(),
-			"completed", c.Completed.Load(), "left", c.Left.Load(),
-			"skipped", c.Skipped.Load(), "stalled", c.Stalled.Load(), "bytes_out", c.BytesOut.Load())
-	}
+	c := p.Counts() // of the session, over all of its publishers
+	attrs = append(attrs, "viewers", c.Viewers.Load(), "joined", c.Joined.Load(),
+		"completed", c.Completed.Load(), "left", c.Left.Load(),
+		"skipped", c.Skipped.Load(), "stalled", c.Stalled.Load(), "bytes_out", c.BytesOut.Load())
 	var fault *ingest.Fault
 	switch {
 	case ending(err) == live.Clean:

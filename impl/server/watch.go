@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -49,7 +50,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) {
 		err = s.hijack(w, r, stream, slot, func() { s.viewers.leave(from) })
 		kept = err == nil
 	} else {
-		err = s.fanout.Serve(detached(r), w, stream, slot)
+		err = s.fanout.Serve(detached(r), context.TODO(), w, stream, slot)
 	}
 	if err != nil {
 		s.config.Log.Debug("viewer broke off", "session", id, "viewer", r.RemoteAddr, "error", err)
@@ -116,7 +117,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, stream *live.Str
 		return fmt.Errorf("a viewer's connection is a %T, not TCP", conn)
 	}
 	chunked := r.ProtoAtLeast(1, 1)
-	if err := s.fanout.Take(tcp, response(w.Header(), chunked), chunked, stream, slot, gone); err != nil {
+	if err := s.fanout.Take(context.TODO(), tcp, response(w.Header(), chunked), chunked, stream, slot, gone); err != nil {
 		conn.Close()
 		return err
 	}
