@@ -159,7 +159,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) 
 	}
 	id, ok := sessionID(escaped)
 	if !ok {
-		refusal(http.StatusBadRequest, "a session id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and is neither . nor ..").final(w, r)
+		refusal(http.StatusBadRequest, "a session id has "+live.IDForm).final(w, r)
 		return
 	}
 	serve(w, r, id)
@@ -198,27 +198,10 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	w.Write([]byte("ok\n")) // the asker may be gone
 }
 
-// maxID is the longest session id, in characters.
-const maxID = 128
-
 // sessionID reads a session id from its path segment (the contract's "Terms").
 func sessionID(escaped string) (id string, ok bool) {
 	id, err := url.PathUnescape(escaped)
-	if err != nil || id == "" || len(id) > maxID || id == "." || id == ".." {
-		return "", false
-	}
-	for _, c := range []byte(id) {
-		if !unreserved(c) {
-			return "", false
-		}
-	}
-	return id, true
-}
-
-// unreserved is RFC 3986 §2.3.
-func unreserved(c byte) bool {
-	return c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' ||
-		c == '.' || c == '_' || c == '~' || c == '-'
+	return id, err == nil && live.ValidID(id)
 }
 
 // detached is a request's context without its end where that may be mistaken:
