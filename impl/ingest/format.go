@@ -1,6 +1,11 @@
 package ingest
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+
+	"tureen/impl/media"
+)
 
 // sniffLength is how many bytes recognise looks at.
 const sniffLength = 12
@@ -39,4 +44,22 @@ func recognise(b []byte) string {
 		return "MPEG-TS"
 	}
 	return ""
+}
+
+// subtypes are the containers' media types without their first half (TOK-6).
+var subtypes = map[string]string{
+	"MP4": "mp4", "FLV": "x-flv", "Ogg": "ogg", "WAV": "wav", "AVI": "x-msvideo", "FLAC": "flac", "MP3": "mpeg", "AAC": "aac",
+	"MPEG-TS": "mp2t",
+}
+
+// mediaType is that of a body: of a container as recognise names it, or an EBML
+// document's type, with the tracks that are taken from it.
+func mediaType(container string, tracks []Track) string {
+	if subtype, ok := subtypes[container]; ok {
+		container = subtype
+	}
+	if slices.ContainsFunc(tracks, func(t Track) bool { return t.Kind == media.Video }) {
+		return "video/" + container
+	}
+	return "audio/" + container
 }

@@ -60,14 +60,24 @@ type Track struct {
 	Reason      string     `json:"reason"`
 }
 
+// Hooks are what Run tells its caller of, and asks it for.
+type Hooks struct {
+	// Paused is called after each ErrPause, once all before it was handed on,
+	// with what the summary is so far; but inside of headers a pause is taken for
+	// the end.
+	Paused func(Summary)
+	// Accept is asked once a document's tracks are known and nothing of it has
+	// gone out yet. The type is of the bytes, like "video/webm". An error that
+	// wraps ErrUnsupported refuses the body.
+	Accept func(mediaType string, tracks []Track) error
+}
+
 // Run feeds the body to the publisher until it ends, and returns once every
 // frame was handed on. When it returns early, for the publisher was ended or
 // the body is at fault, the caller must make body.Read return; Run's reader
-// ends with that, and closes the channel returned. After each ErrPause, once all
-// before it was handed on, paused is called with what the summary is so far; but
-// inside of headers a pause is taken for the end.
-func Run(body io.Reader, p *live.Publisher, paused func(Summary)) (s Summary, read <-chan struct{}, err error) {
-	r := &reading{items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p, paused: paused}
+// ends with that, and closes the channel returned.
+func Run(body io.Reader, p *live.Publisher, hooks Hooks) (s Summary, read <-chan struct{}, err error) {
+	r := &reading{items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p, hooks: hooks}
 	r.source = &source{body: body, pause: r.pause}
 	go r.run()
 	if err := r.handOn(); err != nil {
@@ -123,7 +133,7 @@ type reading struct {
 	items     chan media.Item
 	done      chan struct{}
 	publisher *live.Publisher
-	paused    func(Summary)
+	hooks     Hooks
 	demuxer   *webm.Demuxer // nil inside of headers
 	tracks    []Track
 	err       error // what ended it; io.EOF at a clean end
@@ -167,7 +177,7 @@ func (r *reading) pause() bool {
 	s := r.summary(r.demuxer.InFrame())
 	return r.hand(media.Item{Mark: func() {
 		s.DurationMS = r.publisher.Stats().Duration.Milliseconds()
-		r.paused(s)
+		r.hooks.Paused(s)
 	}})
 }
 
@@ -200,6 +210,9 @@ func (r *reading) document(d *webm.Demuxer) error {
 			Kind: t.Kind, InputCodec: t.Codec, OutputCodec: t.Codec, Mode: "passthrough",
 			Reason: t.Codec + " is what viewers get, so it is passed through untouched",
 		})
+	}
+	if err := r.hooks.Accept(mediaType(d.DocType(), r.tracks), r.tracks); err != nil {
+		return err
 	}
 	for r.hand(item) {
 		frame, err := d.Frame()

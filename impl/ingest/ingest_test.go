@@ -23,7 +23,7 @@ func run(t *testing.T, body io.Reader, paused func(Summary)) (Summary, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, read, err := Run(body, p, paused)
+	s, read, err := Run(body, p, Hooks{Paused: paused, Accept: func(string, []Track) error { return nil }})
 	p.End(live.Clean)
 	<-read
 	return s, err

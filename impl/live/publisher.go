@@ -12,6 +12,7 @@ import (
 type Publisher struct {
 	session *session
 	source  Source
+	counts  *Counts // the session's
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	ended   chan struct{} // closed once the session has been given up
@@ -182,14 +183,8 @@ func (p *Publisher) Stats() Stats {
 	return s
 }
 
-// Counts are the counters of the stream that the publisher feeds; nil before
-// its tracks are known.
-func (p *Publisher) Counts() *Counts {
-	if p.stream == nil {
-		return nil
-	}
-	return &p.stream.Counts
-}
+// Counts are the session's counters.
+func (p *Publisher) Counts() *Counts { return p.counts }
 
 // End gives the session up. After a broken end viewers are kept for the grace
 // time, otherwise their bodies end.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"tureen/impl/media"
 )
 
 // Errors of the calls on a Registry.
@@ -17,6 +19,9 @@ var (
 	// ErrClosed is a registry that takes nobody any more; also the cause with
 	// which its publishers end.
 	ErrClosed = errors.New("the server is shutting down")
+	// ErrAborted is the cause with which a publisher ends whose session was
+	// aborted.
+	ErrAborted = errors.New("the session was aborted by who runs the server")
 )
 
 // hold is how long a viewer of a session whose tracks aren't known yet waits
@@ -93,12 +98,12 @@ func (r *Registry) take(ctx context.Context, id string, source Source) (p, befor
 	}
 	s := r.sessions[id]
 	if s == nil {
-		s = &session{id: id, registry: r, stream: newStream()}
+		s = &session{id: id, registry: r, stream: newStream(new(Counts))}
 		r.sessions[id] = s
 		r.announce(id, s.stream)
 	}
 	if s.publisher == nil {
-		p = &Publisher{session: s, source: source, ended: make(chan struct{}), timeline: &timeline{}}
+		p = &Publisher{session: s, source: source, counts: s.stream.Counts, ended: make(chan struct{}), timeline: &timeline{}}
 		p.ctx, p.cancel = context.WithCancelCause(ctx)
 		s.take(p)
 		return p, nil, nil
@@ -119,6 +124,55 @@ func (r *Registry) Source(id string) Source {
 		return s.publisher.source
 	}
 	return nil
+}
+
+// Abort ends a session's publisher with a cause, and its viewers' bodies as
+// whole ones, without a grace time. The channel is closed once all of that has
+// begun. The error is ErrAbsent.
+func (r *Registry) Abort(id string, cause error) (ended <-chan struct{}, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.sessions[id]
+	switch {
+	case s == nil:
+		return nil, ErrAbsent
+	case s.publisher == nil:
+		s.remove()
+		return s.stream.ended, nil
+	}
+	s.aborted = true
+	s.publisher.cancel(cause) // ends its session itself
+	return s.publisher.ended, nil
+}
+
+// Snapshot is what a session that is on the air was at a moment.
+type Snapshot struct {
+	ID      string
+	State   State // Live, or Waiting: viewers are kept for a publisher to return
+	Started time.Time
+	Source  Source        // of its publisher, or the latest one
+	Tracks  []media.Track // as viewers get them; they may not be changed
+	Counts  *Counts
+}
+
+// Snapshots are all sessions that are live or whose viewers wait, in no order.
+func (r *Registry) Snapshots() []Snapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]Snapshot, 0, len(r.sessions))
+	for _, s := range r.sessions {
+		if !s.stream.isReady() {
+			continue
+		}
+		state := s.state
+		if state == Taken { // its publisher has returned, and viewers still wait for the tracks
+			state = Waiting
+		}
+		all = append(all, Snapshot{
+			ID: s.id, State: state, Started: s.started, Source: s.source, Tracks: s.stream.tracks, Counts: s.stream.Counts,
+		})
+	}
+	return all
 }
 
 // announce wakes the viewers that wait for a session to be taken.

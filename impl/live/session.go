@@ -52,6 +52,9 @@ type session struct {
 	registry  *Registry
 	state     State
 	publisher *Publisher  // nil while waiting
+	source    Source      // the publisher's, or the latest one's
+	started   time.Time   // when it first was live; zero before
+	aborted   bool        // nothing is kept when the publisher ends
 	stream    *Stream     // what viewers get; another one when tracks can't go on in it
 	until     time.Time   // when the grace time after the latest break ends
 	expiry    *time.Timer // runs while viewers wait for a publisher
@@ -63,17 +66,20 @@ func (s *session) take(p *Publisher) {
 	if s.state == Waiting {
 		s.expireAt(s.atLeast(returning))
 	}
-	s.state, s.publisher = Taken, p
+	s.state, s.publisher, s.source = Taken, p, p.source
 }
 
 // begin puts tracks on the air, and is the stream in which: the one that
 // viewers have if the tracks can go on there, a new one otherwise.
 func (s *session) begin(tracks []media.Track) *Stream {
 	s.state = Live
+	if s.started.IsZero() {
+		s.started = time.Now()
+	}
 	s.expireNever()
 	if s.stream.isReady() && !s.stream.continues(tracks) {
 		s.stream.end()
-		s.stream = newStream()
+		s.stream = newStream(s.stream.Counts)
 	}
 	if !s.stream.isReady() {
 		s.stream.begin(tracks)
@@ -89,7 +95,7 @@ func (s *session) end(e Ending) {
 		s.until = time.Now().Add(s.registry.grace)
 	}
 	s.publisher = nil
-	if !kept || s.registry.closed {
+	if !kept || s.aborted || s.registry.closed {
 		s.remove()
 		return
 	}
@@ -104,7 +110,7 @@ func (s *session) expire() {
 		return
 	}
 	s.stream.end()
-	s.stream = newStream() // for what the publisher may yet send
+	s.stream = newStream(s.stream.Counts) // for what the publisher may yet send
 }
 
 // remove takes the session off the air.

@@ -103,6 +103,25 @@ func (s *scene) pass(d time.Duration) {
 	synctest.Wait()
 }
 
+// abort aborts the session; its publisher ends as one that breaks off at that
+// very moment.
+func (s *scene) abort() {
+	s.t.Helper()
+	published := s.Source("a") != nil
+	ended, err := s.Abort("a", ErrAborted)
+	if err != nil {
+		s.t.Errorf("Abort: %v", err)
+		return
+	}
+	if published {
+		if cause := <-s.done; !errors.Is(cause, ErrAborted) {
+			s.t.Errorf("the publisher ends with %v, want ErrAborted", cause)
+		}
+		s.p.End(Broken)
+	}
+	<-ended
+}
+
 // viewers is what becomes of who watched.
 func (s *scene) viewers() string {
 	if s.watched == nil {
@@ -126,6 +145,11 @@ func TestTransitions(t *testing.T) {
 	}
 	begin := func(tracks []media.Track) func(*scene) { return func(s *scene) { s.begin(tracks) } }
 	end := func(e Ending) func(*scene) { return func(s *scene) { s.end(e) } }
+	unknown := func(s *scene) {
+		if _, err := s.Abort("a", ErrAborted); !errors.Is(err, ErrAbsent) {
+			s.t.Errorf("Abort gives %v, want ErrAbsent", err)
+		}
+	}
 	pass := func(d time.Duration) func(*scene) { return func(s *scene) { s.pass(d) } }
 	tests := []struct {
 		from, event string
@@ -134,6 +158,11 @@ func TestTransitions(t *testing.T) {
 		viewers     string
 	}{
 		{"absent", "take", take, Taken, "none"},
+		{"absent", "abort", unknown, Absent, "none"},
+		{"taken", "abort", (*scene).abort, Absent, "none"},
+		{"live", "abort", (*scene).abort, Absent, "ended"},
+		{"waiting", "abort", (*scene).abort, Absent, "ended"},
+		{"returned", "abort", (*scene).abort, Absent, "ended"},
 		{"taken", "take", refused, Taken, "none"},
 		{"taken", "tracks", begin(pictures), Live, "none"},
 		{"taken", "clean end", end(Clean), Absent, "none"},
@@ -170,6 +199,38 @@ func TestTransitions(t *testing.T) {
 					t.Errorf("viewers are %s, want %s", got, test.viewers)
 				}
 			})
+		})
+	}
+}
+
+// TestSnapshots: a session is listed from its tracks on, as live or as one whose
+// viewers wait, and keeps when it started and what was counted over a return.
+func TestSnapshots(t *testing.T) {
+	for from, want := range map[string]State{
+		"absent": Absent, "taken": Absent, "live": Live, "waiting": Waiting, "returned": Waiting,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			s := stage(t, from)
+			all := s.Snapshots()
+			if want == Absent {
+				if len(all) != 0 {
+					t.Errorf("a session that is %s is listed: %+v", from, all)
+				}
+				return
+			}
+			if len(all) != 1 || all[0].ID != "a" || all[0].State != want || !all[0].Started.Equal(began) ||
+				all[0].Source == nil || len(all[0].Tracks) != 1 || all[0].Counts == nil {
+				t.Fatalf("a session that is %s is listed as %+v", from, all)
+			}
+			if from != "returned" {
+				return
+			}
+			s.pass(time.Second)
+			s.begin(sounds) // a new stream for the same session
+			if now := s.Snapshots()[0]; !now.Started.Equal(began) || now.Counts != all[0].Counts || now.Tracks[0].Kind != media.Audio {
+				t.Errorf("after a return it is %+v, before %+v", now, all[0])
+			}
 		})
 	}
 }
@@ -610,7 +671,7 @@ func TestJoinPolicy(t *testing.T) {
 		s.append(f, after, now.Add(after))
 	}
 	begin := func() *Stream {
-		s := newStream()
+		s := newStream(new(Counts))
 		s.begin(pictures)
 		add(s, 0, true, 10)
 		return s
@@ -671,7 +732,7 @@ func TestContinues(t *testing.T) {
 			},
 		}
 	}
-	s := newStream()
+	s := newStream(new(Counts))
 	s.begin(tracks("ebml-two-documents"))
 	same := tracks("ebml-two-documents")
 	otherComment := tracks("ebml-two-documents")
@@ -710,7 +771,7 @@ func TestContinues(t *testing.T) {
 
 // BenchmarkAppend is what a frame costs before any viewer is written to.
 func BenchmarkAppend(b *testing.B) {
-	s := newStream()
+	s := newStream(new(Counts))
 	s.begin(pictures)
 	f := media.Frame{Kind: media.Video, Payload: make([]byte, 3000)}
 	now := time.Now()

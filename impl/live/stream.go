@@ -48,12 +48,14 @@ type Stream struct {
 
 	clock clock // the publisher's, kept here for the next one to go on
 
-	// Counts hold what outputs did with the stream.
-	Counts Counts
+	// Counts are the session's, to which outputs add what they did.
+	Counts *Counts
 }
 
-// Counts are a stream's counters, for the log and the API.
+// Counts are a session's counters, for the log and the API, over all of its
+// publishers and streams.
 type Counts struct {
+	BytesIn   atomic.Int64 // of publishers' bodies
 	Viewers   atomic.Int64 // watching now
 	Joined    atomic.Int64 // that ever watched
 	Completed atomic.Int64 // viewers whose body was written to its end
@@ -113,8 +115,8 @@ func newSlot(sequence uint64) *Slot {
 	return &Slot{filled: make(chan struct{}), Sequence: sequence}
 }
 
-func newStream() *Stream {
-	s := &Stream{ready: make(chan struct{}), ended: make(chan struct{}), clock: newClock()}
+func newStream(counts *Counts) *Stream {
+	s := &Stream{ready: make(chan struct{}), ended: make(chan struct{}), clock: newClock(), Counts: counts}
 	s.tail.Store(newSlot(0))
 	return s
 }
@@ -228,6 +230,9 @@ const (
 	crlf     = "\r\n"
 )
 
+// LastChunk closes a body in chunks, without trailers (RFC 9112 §7.1).
+const LastChunk = "0\r\n\r\n"
+
 // Chunk frames b as a chunk of HTTP/1.1 (RFC 9112 §7.1).
 func Chunk(b []byte) []byte {
 	room := make([]byte, sizeRoom, sizeRoom+len(b)+len(crlf))
@@ -272,7 +277,7 @@ func (s *Stream) fill(slot *Slot) {
 func (s *Stream) end() {
 	slot := s.Tail()
 	slot.Arrived, slot.Last = time.Now(), true
-	slot.chunk = []byte("0\r\n\r\n") // the last chunk, no trailers (RFC 9112 §7.1)
+	slot.chunk = []byte(LastChunk)
 	s.start.Store(nil)
 	slot.next.Store(newSlot(slot.Sequence + 1)) // never filled; the tail stays, for readers yet to come
 	close(slot.filled)

@@ -5,14 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"time"
 
+	"tureen/impl/access"
 	"tureen/impl/ingest"
 	"tureen/impl/live"
+	"tureen/impl/problem"
+	"tureen/impl/tokens"
 )
 
 // errFull is a server that takes no more publishers, or viewers, for now.
@@ -22,17 +24,20 @@ var errFull = errors.New("there are as many as the server, or it from one addres
 func (s *Server) publish(w http.ResponseWriter, r *http.Request, id string) {
 	span, err := contentRange(r)
 	series, conflict := s.series(id, r)
+	permit, denied := s.tokens.Publish(id, bearer(r))
 	switch {
 	case s.registry.Closed():
-		endProblem(live.ErrClosed).final(w, r)
+		endProblem(live.ErrClosed).Final(w, r)
+	case denied != nil:
+		deny(denied, r).Final(w, r)
 	case conflict:
-		endProblem(live.ErrTaken).final(w, r)
+		endProblem(live.ErrTaken).Final(w, r)
 	case err != nil:
-		endProblem(err).final(w, r)
+		endProblem(err).Final(w, r)
 	case span != nil && (span.begin > 0 || series != nil && series.GivesWay() == nil):
 		s.proceed(w, r, series, span)
 	default:
-		s.begin(w, r, id, span)
+		s.begin(permit, w, r, id, span)
 	}
 }
 
@@ -45,27 +50,29 @@ func (s *Server) series(id string, r *http.Request) (u *upload, conflict bool) {
 		return nil, false
 	}
 	u, ok := source.(*upload)
-	if ok && u.from == address(r) && u.open() {
+	if ok && u.from == s.address(r) && u.open() {
 		return u, false
 	}
 	return nil, source.GivesWay() == nil
 }
 
 // begin serves the first request of a publisher's body, which mostly is all.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, id string, place *span) {
+// The permit ends when it may publish no longer; nothing else does, for the body
+// may outlast the request, and what follows tells when it breaks off.
+func (s *Server) begin(permit context.Context, w http.ResponseWriter, r *http.Request, id string, place *span) {
 	first := s.part(w, r, place)
-	u := newUpload(address(r), s.config.Idle, first)
-	// The body may outlast the request, and what follows tells when it breaks off.
-	publisher, err := s.registry.Take(context.WithoutCancel(r.Context()), id, u)
+	u := newUpload(r, s.address(r), s.config.Idle, first)
+	publisher, err := s.registry.Take(permit, id, u)
 	if err != nil {
-		endProblem(err).final(w, r)
+		endProblem(err).Final(w, r)
 		return
 	}
 	if !s.publishers.take(u.from) {
 		publisher.End(live.Ended)
-		endProblem(errFull).final(w, r)
+		endProblem(errFull).Final(w, r)
 		return
 	}
+	u.counts = publisher.Counts()
 	log := s.config.Log.With("session", id, "publisher", r.RemoteAddr)
 	log.Info("publisher accepted", "method", r.Method, "agent", r.UserAgent())
 	go s.feed(log, u, publisher)
@@ -75,12 +82,12 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, id string, place 
 // proceed serves a request that goes on with a body.
 func (s *Server) proceed(w http.ResponseWriter, r *http.Request, u *upload, place *span) {
 	if u == nil {
-		refusal(http.StatusRequestedRangeNotSatisfiable, "there is no body that this part goes on with; begin one with byte 0").final(w, r)
+		problem.New(http.StatusRequestedRangeNotSatisfiable, "there is no body that this part goes on with; begin one with byte 0").Final(w, r)
 		return
 	}
 	p := s.part(w, r, place)
-	if err := u.add(p); err != nil {
-		endProblem(err).final(w, r)
+	if err := u.add(r, p); err != nil {
+		endProblem(err).Final(w, r)
 		return
 	}
 	u.answer(w, r, p)
@@ -100,16 +107,8 @@ func (s *Server) part(w http.ResponseWriter, r *http.Request, place *span) *part
 }
 
 // address is where a request comes from.
-func address(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr.Unmap()
+func (s *Server) address(r *http.Request) netip.Addr {
+	return access.Client(r, s.config.Access.Proxies)
 }
 
 // answer tells a publisher what became of the body so far, or of all of it.
@@ -139,7 +138,7 @@ func (u *upload) conclude(w http.ResponseWriter, r *http.Request, p *part) {
 		summarise(w, u.partial)
 	default:
 		p.leave()
-		endProblem(u.err).final(w, r)
+		endProblem(u.err).Final(w, r)
 		<-u.read
 	}
 }
@@ -148,7 +147,7 @@ func (u *upload) conclude(w http.ResponseWriter, r *http.Request, p *part) {
 func (s *Server) feed(log *slog.Logger, u *upload, p *live.Publisher) {
 	defer close(u.over)
 	began := time.Now()
-	u.summary, u.read, u.err = ingest.Run(u, p, u.settle)
+	u.summary, u.read, u.err = ingest.Run(u, p, ingest.Hooks{Paused: u.settle, Accept: s.accepts(u, p.ID())})
 	s.publishers.leave(u.from)
 	p.End(ending(u.err))
 	logEnd(log, p, began, u.summary, u.err)
@@ -159,7 +158,8 @@ func ending(err error) live.Ending {
 	switch {
 	case err == nil, errors.Is(err, errReplaced):
 		return live.Clean
-	case errors.Is(err, live.ErrClosed), errors.Is(err, ingest.ErrEmpty):
+	case errors.Is(err, live.ErrClosed), errors.Is(err, live.ErrAborted), errors.Is(err, tokens.ErrRevoked),
+		errors.Is(err, ingest.ErrEmpty):
 		return live.Ended
 	}
 	return live.Broken
@@ -171,11 +171,10 @@ func logEnd(log *slog.Logger, p *live.Publisher, began time.Time, summary ingest
 		"bytes", summary.Bytes, "after", time.Since(began).Round(time.Millisecond), "media", stats.Duration,
 		"pictures", stats.Frames[0], "sounds", stats.Frames[1], "dropped", stats.Dropped,
 	}
-	if c := p.Counts(); c != nil {
-		attrs = append(attrs, "viewers", c.Viewers.Load(), "joined", c.Joined.Load(),
-			"completed", c.Completed.Load(), "left", c.Left.Load(),
-			"skipped", c.Skipped.Load(), "stalled", c.Stalled.Load(), "bytes_out", c.BytesOut.Load())
-	}
+	c := p.Counts() // of the session, over all of its publishers
+	attrs = append(attrs, "viewers", c.Viewers.Load(), "joined", c.Joined.Load(),
+		"completed", c.Completed.Load(), "left", c.Left.Load(),
+		"skipped", c.Skipped.Load(), "stalled", c.Stalled.Load(), "bytes_out", c.BytesOut.Load())
 	var fault *ingest.Fault
 	switch {
 	case ending(err) == live.Clean:
@@ -188,27 +187,29 @@ func logEnd(log *slog.Logger, p *live.Publisher, began time.Time, summary ingest
 }
 
 // endProblem is what a publisher is told of an end that isn't clean.
-func endProblem(err error) *problem {
+func endProblem(err error) *problem.Problem {
 	var fault *ingest.Fault
 	switch {
 	case errors.Is(err, live.ErrTaken):
-		return refusal(http.StatusConflict, "somebody is publishing under this session id already").withRetry()
+		return problem.New(http.StatusConflict, "somebody is publishing under this session id already").WithRetry()
 	case errors.Is(err, errSettling), errors.Is(err, errCrowded):
-		return refusal(http.StatusConflict, err.Error()).withRetry()
+		return problem.New(http.StatusConflict, err.Error()).WithRetry()
 	case errors.Is(err, errGap):
-		return refusal(http.StatusRequestedRangeNotSatisfiable, err.Error())
+		return problem.New(http.StatusRequestedRangeNotSatisfiable, err.Error())
 	case errors.Is(err, live.ErrClosed), errors.Is(err, errFull):
-		return refusal(http.StatusServiceUnavailable, err.Error()).withRetry()
+		return problem.New(http.StatusServiceUnavailable, err.Error()).WithRetry()
+	case errors.Is(err, live.ErrAborted), errors.Is(err, tokens.ErrRevoked):
+		return problem.New(http.StatusGone, err.Error())
 	case errors.Is(err, errIdle), errors.Is(err, errSilent):
-		return refusal(http.StatusRequestTimeout, err.Error())
+		return problem.New(http.StatusRequestTimeout, err.Error())
 	case errors.Is(err, ingest.ErrEmpty):
-		return refusal(http.StatusBadRequest, "the body is empty; send media in it")
+		return problem.New(http.StatusBadRequest, "the body is empty; send media in it")
 	case errors.Is(err, ingest.ErrUnsupported):
-		return refusal(http.StatusUnsupportedMediaType, detail(err, ingest.ErrUnsupported))
+		return problem.New(http.StatusUnsupportedMediaType, detail(err, ingest.ErrUnsupported))
 	case errors.As(err, &fault):
-		return refusal(http.StatusInternalServerError, "a fault of the server's ended the session; its log has more")
+		return problem.New(http.StatusInternalServerError, "a fault of the server's ended the session; its log has more")
 	default:
-		return refusal(http.StatusBadRequest, err.Error())
+		return problem.New(http.StatusBadRequest, err.Error())
 	}
 }
 

@@ -14,7 +14,10 @@ import (
 	"strings"
 	"time"
 
+	"tureen/impl/access"
 	"tureen/impl/live"
+	"tureen/impl/problem"
+	"tureen/impl/tokens"
 	"tureen/impl/watch"
 )
 
@@ -27,6 +30,11 @@ type Config struct {
 
 	Publishers Limits
 	Viewers    Limits
+
+	// Tokens are what sessions were given; nil is a table in memory, where none
+	// are required.
+	Tokens *tokens.Table
+	Access access.Gate // who may call the API
 }
 
 // Bounds on what a client holds without sending media (SRV-2).
@@ -45,6 +53,7 @@ const (
 type Server struct {
 	config   Config
 	registry *live.Registry
+	tokens   *tokens.Table
 	fanout   *watch.Fanout
 
 	publishers *seats
@@ -53,13 +62,27 @@ type Server struct {
 
 // New makes a server without any session.
 func New(config Config) *Server {
-	return &Server{
+	if config.Tokens == nil {
+		config.Tokens = tokens.New(false)
+	}
+	s := &Server{
 		config:   config,
 		registry: live.NewRegistry(config.Grace),
+		tokens:   config.Tokens,
 		fanout:   watch.NewFanout(config.Budget, config.Log),
 
 		publishers: newSeats(config.Publishers),
 		viewers:    newSeats(config.Viewers),
+	}
+	s.tokens.Follow(s.granted)
+	return s
+}
+
+// granted has a change of a session's tokens take effect on what is on the air.
+// Viewers that are there, and a publisher, hear of it themselves.
+func (s *Server) granted(session string, now tokens.Grant) {
+	if now.None() && s.tokens.Required() {
+		s.registry.Abort(session, tokens.ErrRevoked) // fails only when there is nothing on the air
 	}
 }
 
@@ -152,7 +175,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		s.health(w, r)
 		return
 	}
-	refusal(http.StatusNotFound, "there is nothing at this path; streams are at /stream/{session id}").final(w, r)
+	problem.New(http.StatusNotFound, "there is nothing at this path; streams are at /stream/{session id}").Final(w, r)
 }
 
 const streamMethods = "GET, HEAD, POST, PUT, OPTIONS"
@@ -168,30 +191,21 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) 
 	case http.MethodOptions:
 		serve = s.preflight
 	default:
-		p := refusal(http.StatusMethodNotAllowed, "a stream is published by PUT or POST and watched by GET")
-		p.allow = streamMethods
-		p.final(w, r)
+		problem.New(http.StatusMethodNotAllowed, "a stream is published by PUT or POST and watched by GET").
+			Allowing(streamMethods).Final(w, r)
 		return
 	}
 	id, ok := sessionID(escaped)
 	if !ok {
-		refusal(http.StatusBadRequest, "a session id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and is neither . nor ..").final(w, r)
+		problem.New(http.StatusBadRequest, "a session id has "+live.IDForm).Final(w, r)
 		return
 	}
 	serve(w, r, id)
 }
 
-// unread has an answer not wait for a body that nobody will read.
-func unread(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor == 1 && r.Body != http.NoBody {
-		w.Header().Set("Connection", "close")
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(farewell)) // fails only with the connection
-	}
-}
-
 // preflight answers a browser that asks whether it may (WAT-13).
 func (s *Server) preflight(w http.ResponseWriter, r *http.Request, _ string) {
-	unread(w, r)
+	problem.Unread(w, r)
 	h := w.Header()
 	h.Set("Allow", streamMethods)
 	h.Set("Access-Control-Allow-Methods", streamMethods)
@@ -203,38 +217,19 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request, _ string) {
 // health answers container engines and load balancers.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		p := refusal(http.StatusMethodNotAllowed, "health is asked by GET")
-		p.allow = "GET, HEAD"
-		p.final(w, r)
+		problem.New(http.StatusMethodNotAllowed, "health is asked by GET").Allowing("GET, HEAD").Final(w, r)
 		return
 	}
-	unread(w, r)
+	problem.Unread(w, r)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Write([]byte("ok\n")) // the asker may be gone
 }
 
-// maxID is the longest session id, in characters.
-const maxID = 128
-
 // sessionID reads a session id from its path segment (the contract's "Terms").
 func sessionID(escaped string) (id string, ok bool) {
 	id, err := url.PathUnescape(escaped)
-	if err != nil || id == "" || len(id) > maxID || id == "." || id == ".." {
-		return "", false
-	}
-	for _, c := range []byte(id) {
-		if !unreserved(c) {
-			return "", false
-		}
-	}
-	return id, true
-}
-
-// unreserved is RFC 3986 §2.3.
-func unreserved(c byte) bool {
-	return c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' ||
-		c == '.' || c == '_' || c == '~' || c == '-'
+	return id, err == nil && live.ValidID(id)
 }
 
 // detached is a request's context without its end where that may be mistaken:

@@ -24,6 +24,7 @@ import (
 	"tureen/impl/ingest"
 	"tureen/impl/live"
 	"tureen/impl/media"
+	"tureen/impl/problem"
 	"tureen/impl/webm"
 )
 
@@ -124,7 +125,7 @@ func expectProblem(t *testing.T, answer *http.Response, status int) (detail stri
 	if got := answer.Header.Get("Content-Type"); got != "application/problem+json" {
 		t.Errorf("Content-Type %q", got)
 	}
-	var p problem
+	var p problem.Problem
 	if err := json.NewDecoder(answer.Body).Decode(&p); err != nil {
 		t.Fatalf("the problem isn't JSON: %v", err)
 	}

@@ -8,9 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tureen/impl/ingest"
+	"tureen/impl/live"
+	"tureen/impl/problem"
 )
 
 // Causes of a publisher's end that its body gives.
@@ -37,8 +40,11 @@ const (
 // request; GStreamer sends a request per buffer instead, and ties them together
 // by Content-Range (ING-16).
 type upload struct {
-	idle time.Duration
-	from netip.Addr
+	idle   time.Duration
+	from   netip.Addr
+	peer   atomic.Pointer[string]         // host:port of the latest request
+	counts *live.Counts                   // the session's, set before the first read
+	tracks atomic.Pointer[[]ingest.Track] // nil before they are known
 
 	parts   chan *part     // that wait to be read
 	current *part          // being read, by Read alone
@@ -58,7 +64,7 @@ type upload struct {
 	since    time.Time  // from when on nothing came; zero while nothing is read
 }
 
-func newUpload(from netip.Addr, idle time.Duration, first *part) *upload {
+func newUpload(r *http.Request, from netip.Addr, idle time.Duration, first *part) *upload {
 	u := &upload{
 		idle: idle, from: from, parts: make(chan *part, maxParts),
 		settled: make(chan struct{}), over: make(chan struct{}),
@@ -68,6 +74,7 @@ func newUpload(from netip.Addr, idle time.Duration, first *part) *upload {
 		u.next = -1
 	}
 	u.parts <- first
+	u.peer.Store(&r.RemoteAddr)
 	return u
 }
 
@@ -99,7 +106,7 @@ var (
 )
 
 // add has a part read after those that came before it.
-func (u *upload) add(p *part) error {
+func (u *upload) add(r *http.Request, p *part) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
@@ -114,6 +121,7 @@ func (u *upload) add(p *part) error {
 	if u.next = p.end; p.last {
 		u.next = -1
 	}
+	u.peer.Store(&r.RemoteAddr)
 	u.parts <- p // has room: only here, under the lock, it is sent to
 	return nil
 }
@@ -129,6 +137,7 @@ func (u *upload) Read(b []byte) (int, error) {
 	u.waiting(true)
 	n, err := p.Read(b)
 	u.waiting(false)
+	u.counts.BytesIn.Add(int64(n))
 	switch {
 	case err != io.EOF, p.last:
 		return n, err
@@ -236,7 +245,7 @@ func (p *part) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
-	p.control.SetReadDeadline(time.Now().Add(farewell)) // fails only with the connection
+	p.control.SetReadDeadline(time.Now().Add(problem.Farewell)) // fails only with the connection
 }
 
 // extend allows for another read.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,21 +12,31 @@ import (
 	"time"
 
 	"tureen/impl/live"
+	"tureen/impl/problem"
+	"tureen/impl/tokens"
 )
 
 // maxWait is the longest that a viewer may ask to be held by Prefer: wait (WAT-10).
 const maxWait = 60 // seconds
 
-var errAbsent = refusal(http.StatusNotFound, "nothing is published under this session id; with Prefer: wait=N the answer waits up to N seconds for it")
+var errAbsent = problem.New(http.StatusNotFound, "nothing is published under this session id; with Prefer: wait=N the answer waits up to N seconds for it")
 
 // watch serves GET and HEAD.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) {
-	if r.Method == http.MethodHead {
+	problem.Unread(w, r)
+	permit, denied := s.tokens.Watch(id)
+	switch {
+	case s.registry.Closed():
+		refuseViewer(w, r, live.ErrClosed)
+		return
+	case denied != nil:
+		refuseViewer(w, r, denied)
+		return
+	case r.Method == http.MethodHead:
 		s.head(w, r, id)
 		return
 	}
-	unread(w, r)
-	wait, from := prefersWait(r.Header), address(r)
+	wait, from := prefersWait(r.Header), s.address(r)
 	if !s.viewers.take(from) {
 		refuseViewer(w, r, s.full(id, wait))
 		return
@@ -36,7 +47,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) {
 			s.viewers.leave(from)
 		}
 	}()
-	stream, slot, err := s.registry.Watch(detached(r), id, wait)
+	stream, slot, err := s.await(permit, r, id, wait)
 	if err != nil {
 		refuseViewer(w, r, err)
 		return
@@ -46,15 +57,23 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	s.describe(w.Header(), stream)
 	if r.ProtoMajor == 1 && r.TLS == nil {
-		err = s.hijack(w, r, stream, slot, func() { s.viewers.leave(from) })
+		err = s.hijack(permit, w, r, stream, slot, func() { s.viewers.leave(from) })
 		kept = err == nil
 	} else {
-		err = s.fanout.Serve(detached(r), w, stream, slot)
+		err = s.fanout.Serve(detached(r), permit, w, stream, slot)
 	}
 	if err != nil {
 		s.config.Log.Debug("viewer broke off", "session", id, "viewer", r.RemoteAddr, "error", err)
 		panic(http.ErrAbortHandler) // so that the body doesn't read as whole
 	}
+}
+
+// await finds a viewer's stream, while it may watch.
+func (s *Server) await(permit context.Context, r *http.Request, id string, wait time.Duration) (*live.Stream, *live.Slot, error) {
+	ctx, cancel := context.WithCancelCause(detached(r))
+	defer cancel(nil)
+	defer context.AfterFunc(permit, func() { cancel(context.Cause(permit)) })()
+	return s.registry.Watch(ctx, id, wait)
 }
 
 // full is why a viewer is refused for whom there is no seat.
@@ -72,9 +91,11 @@ func (s *Server) full(id string, wait time.Duration) error {
 func refuseViewer(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, live.ErrAbsent):
-		errAbsent.final(w, r)
+		errAbsent.Final(w, r)
+	case errors.Is(err, tokens.ErrForbidden), errors.Is(err, tokens.ErrRevoked):
+		deny(err, r).Final(w, r)
 	case errors.Is(err, live.ErrClosed), errors.Is(err, errFull):
-		refusal(http.StatusServiceUnavailable, err.Error()).withRetry().final(w, r)
+		problem.New(http.StatusServiceUnavailable, err.Error()).WithRetry().Final(w, r)
 	default:
 		panic(http.ErrAbortHandler) // the viewer has left; nothing may read as an answer
 	}
@@ -82,7 +103,6 @@ func refuseViewer(w http.ResponseWriter, r *http.Request, err error) {
 
 // head answers as GET would, but never waits (WAT-10, WAT-12).
 func (s *Server) head(w http.ResponseWriter, r *http.Request, id string) {
-	unread(w, r)
 	stream, err := s.registry.Peek(id)
 	if err != nil {
 		refuseViewer(w, r, err)
@@ -105,7 +125,9 @@ func (s *Server) describe(h http.Header, stream *live.Stream) {
 // hijack hands the connection of plain HTTP/1 over to the fan-out, so that
 // net/http keeps neither a goroutine nor buffers for the viewer. Without an
 // error gone is called when the viewer has gone.
-func (s *Server) hijack(w http.ResponseWriter, r *http.Request, stream *live.Stream, slot *live.Slot, gone func()) error {
+func (s *Server) hijack(
+	permit context.Context, w http.ResponseWriter, r *http.Request, stream *live.Stream, slot *live.Slot, gone func(),
+) error {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return fmt.Errorf("take the connection over: %w", err)
@@ -116,7 +138,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, stream *live.Str
 		return fmt.Errorf("a viewer's connection is a %T, not TCP", conn)
 	}
 	chunked := r.ProtoAtLeast(1, 1)
-	if err := s.fanout.Take(tcp, response(w.Header(), chunked), chunked, stream, slot, gone); err != nil {
+	if err := s.fanout.Take(permit, tcp, response(w.Header(), chunked), chunked, stream, slot, gone); err != nil {
 		conn.Close()
 		return err
 	}

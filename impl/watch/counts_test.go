@@ -51,7 +51,7 @@ func TestCounts(t *testing.T) {
 func testCounts(t *testing.T, join transport, leave func(seat), want string) {
 	const budget = 20 * time.Millisecond // patience is ten times that
 	c := newChannel(t)
-	counts := &c.stream.Counts
+	counts := c.stream.Counts
 	leave(join(t, NewFanout(budget, slog.New(slog.DiscardHandler)), c))
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

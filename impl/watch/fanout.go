@@ -71,6 +71,7 @@ type viewer struct {
 	conn   *net.TCPConn
 	raw    syscall.RawConn
 	gone   func()
+	keep   func() bool // ends what watches over the viewer's time
 	closed bool
 
 	// of the write under way
@@ -83,18 +84,20 @@ type viewer struct {
 
 // Take writes response, which is the head of an HTTP/1 response, and then the
 // stream from slot on to conn, in chunks or plain until the close. It owns conn
-// from now on, and returns at once; gone is called when it has closed conn.
+// from now on, and returns at once; gone is called when it has closed conn. The
+// end of the context ends the body as the stream's end does.
 func (f *Fanout) Take(
-	conn *net.TCPConn, response []byte, chunked bool, stream *live.Stream, slot *live.Slot, gone func(),
+	until context.Context, conn *net.TCPConn, response []byte, chunked bool, stream *live.Stream, slot *live.Slot, gone func(),
 ) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("take a viewer's connection: %w", err)
 	}
-	v := &viewer{position: begin(stream, slot, f.budget, chunked), fanout: f, conn: conn, raw: raw, gone: gone}
+	v := &viewer{position: begin(until, stream, slot, f.budget, chunked), fanout: f, conn: conn, raw: raw, gone: gone}
 	v.head = append(response, v.head...)
 	v.write = v.attempt
 	v.pump = f.enter(stream)
+	v.keep = context.AfterFunc(until, v.pump.nudge)
 	go v.follow()
 	return nil
 }
@@ -218,6 +221,7 @@ func (v *viewer) close() {
 		return // before a fault
 	}
 	v.closed = true
+	v.keep()
 	v.conn.Close()
 	v.fanout.leave(v.stream)
 	v.gone()
@@ -265,7 +269,7 @@ func (f *Fanout) Wait(ctx context.Context) error {
 
 // pump writes to its share of a stream's viewers.
 type pump struct {
-	wake chan struct{} // capacity 1: someone was added
+	wake chan struct{} // capacity 1: someone was added, or may watch no longer
 
 	mu    sync.Mutex // guards what follows
 	added []*viewer
@@ -315,11 +319,16 @@ func (p *pump) add(v *viewer) bool {
 		return false
 	}
 	p.added = append(p.added, v)
+	p.nudge()
+	return true
+}
+
+// nudge has the pump look after its viewers now.
+func (p *pump) nudge() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // admit is the viewers added since it was last called.
@@ -380,13 +389,13 @@ func (v *viewer) serve(scratch [][]byte, now time.Time) bool {
 }
 
 // Serve writes the stream from slot on as the body of an ordinary response, for
-// TLS and HTTP/2. It returns when the stream has ended, and an error when the
-// viewer is gone or takes nothing for too long.
-func (f *Fanout) Serve(ctx context.Context, w http.ResponseWriter, stream *live.Stream, slot *live.Slot) error {
+// TLS and HTTP/2. It returns when the stream or the context until has ended, and
+// an error when the viewer is gone, as ctx tells, or takes nothing for too long.
+func (f *Fanout) Serve(ctx, until context.Context, w http.ResponseWriter, stream *live.Stream, slot *live.Slot) error {
 	stream.Counts.Viewers.Add(1)
 	stream.Counts.Joined.Add(1)
 	defer stream.Counts.Viewers.Add(-1)
-	v := &guest{position: begin(stream, slot, f.budget, false), w: w, control: http.NewResponseController(w)}
+	v := &guest{position: begin(until, stream, slot, f.budget, false), w: w, control: http.NewResponseController(w)}
 	err := v.follow(ctx)
 	switch err {
 	case nil:
@@ -421,6 +430,7 @@ func (v *guest) follow(ctx context.Context) error {
 		if len(bufs) == 0 {
 			select {
 			case <-v.position.slot.Filled():
+			case <-v.position.until.Done():
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}

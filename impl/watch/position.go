@@ -5,6 +5,7 @@
 package watch
 
 import (
+	"context"
 	"time"
 
 	"tureen/impl/live"
@@ -15,7 +16,8 @@ type position struct {
 	stream  *live.Stream
 	slot    *live.Slot // the next to be sent; nil when it was let go of
 	budget  time.Duration
-	chunked bool // whether the body is in chunks of HTTP/1.1
+	chunked bool            // whether the body is in chunks of HTTP/1.1
+	until   context.Context // ends the body as a whole one, whatever the stream does
 
 	// head is sent before the slot: what begins the body, or the rest of a
 	// slot of which the kernel took only a part.
@@ -32,8 +34,10 @@ type position struct {
 }
 
 // begin puts the position at the start of a body that starts at slot.
-func begin(stream *live.Stream, slot *live.Slot, budget time.Duration, chunked bool) position {
-	p := position{stream: stream, slot: slot, budget: budget, chunked: chunked, seeking: true, since: time.Now()}
+func begin(until context.Context, stream *live.Stream, slot *live.Slot, budget time.Duration, chunked bool) position {
+	p := position{
+		stream: stream, slot: slot, budget: budget, chunked: chunked, until: until, seeking: true, since: time.Now(),
+	}
 	p.head = p.framed(stream.Header())
 	return p
 }
@@ -68,7 +72,7 @@ func (p *position) gather(bufs [][]byte, now time.Time) [][]byte {
 	if size > 0 {
 		bufs = append(bufs, p.head)
 	}
-	if p.seeking || p.slot == nil {
+	if p.seeking || p.over || p.slot == nil {
 		return bufs
 	}
 	for s := p.slot; s.Next() != nil && !s.Last && len(bufs) < maxGather && size < maxGatherBytes; s = s.Next() {
@@ -99,14 +103,16 @@ func (p *position) sent(n int) {
 	}
 }
 
-// finish has the body closed once the stream's last slot is next.
+// finish has the body closed once the stream's last slot is next, or the viewer
+// may watch no longer.
 func (p *position) finish() {
-	if p.over || p.seeking || p.slot == nil || p.slot.Next() == nil || !p.slot.Last {
+	last := !p.seeking && p.slot != nil && p.slot.Next() != nil && p.slot.Last
+	if p.over || !last && p.until.Err() == nil {
 		return
 	}
 	p.over = true
 	if p.chunked {
-		p.head = append(p.head[:len(p.head):len(p.head)], p.slot.Chunk()...)
+		p.head = append(p.head[:len(p.head):len(p.head)], live.LastChunk...)
 	}
 }
 

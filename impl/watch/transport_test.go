@@ -29,7 +29,7 @@ var transports = map[string]transport{
 func overTCP(t *testing.T, fanout *Fanout, c *channel) seat {
 	t.Helper()
 	viewer, proxy := connect(t)
-	if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
+	if err := fanout.Take(c.until, proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	return seat{viewer, body(t, viewer, true)}
@@ -42,12 +42,13 @@ const window = 64 << 10
 // overTLS is a viewer whose connection net/http keeps.
 func overTLS(t *testing.T, fanout *Fanout, c *channel, http2 bool) seat {
 	t.Helper()
+	until := c.until
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
 		if !http2 {
 			ctx = context.WithoutCancel(ctx) // as the server does, for viewers that half-close
 		}
-		if err := fanout.Serve(ctx, w, c.stream, c.slot); err != nil {
+		if err := fanout.Serve(ctx, until, w, c.stream, c.slot); err != nil {
 			panic(http.ErrAbortHandler)
 		}
 	}))

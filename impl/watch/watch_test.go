@@ -28,6 +28,9 @@ type channel struct {
 	slot      *live.Slot
 	items     chan media.Item
 	done      chan error
+
+	until context.Context // for viewers' bodies
+	cut   context.CancelFunc
 }
 
 func newChannel(t *testing.T) *channel {
@@ -38,6 +41,7 @@ func newChannel(t *testing.T) *channel {
 		t.Fatal(err)
 	}
 	c := &channel{t: t, publisher: p, items: make(chan media.Item), done: make(chan error, 1)}
+	c.until, c.cut = context.WithCancel(t.Context())
 	go func() { c.done <- p.Run(c.items) }()
 	c.items <- media.Item{Tracks: []media.Track{{
 		Kind: media.Video, Codec: media.VP8, Picture: media.Picture{Width: 320, Height: 180},
@@ -146,7 +150,7 @@ func TestTake(t *testing.T) {
 			results := make(chan result, viewers)
 			for range viewers {
 				viewer, proxy := connect(t)
-				if err := fanout.Take(proxy, []byte(response), chunked, c.stream, c.slot, func() {}); err != nil {
+				if err := fanout.Take(t.Context(), proxy, []byte(response), chunked, c.stream, c.slot, func() {}); err != nil {
 					t.Fatal(err)
 				}
 				go func() {
@@ -258,7 +262,7 @@ func TestStalledViewer(t *testing.T) {
 	c := newChannel(t)
 	fanout := NewFanout(budget, slog.New(slog.DiscardHandler))
 	_, proxy := connect(t)
-	if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
+	if err := fanout.Take(t.Context(), proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	gone := make(chan error, 1)
@@ -281,7 +285,7 @@ func TestLeavingViewer(t *testing.T) {
 	c := newChannel(t)
 	fanout := NewFanout(time.Second, slog.New(slog.DiscardHandler))
 	viewer, proxy := connect(t)
-	if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
+	if err := fanout.Take(t.Context(), proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	viewer.Close()
@@ -307,7 +311,7 @@ func TestFault(t *testing.T) {
 	var log strings.Builder // written to by the one faulty viewer at a time
 	fanout := NewFanout(time.Second, slog.New(slog.NewTextHandler(&log, nil)))
 	healthy, proxy := connect(t)
-	if err := fanout.Take(proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
+	if err := fanout.Take(t.Context(), proxy, []byte(response), true, c.stream, c.slot, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	for name, run := range map[string]func(*viewer){
@@ -317,7 +321,7 @@ func TestFault(t *testing.T) {
 		log.Reset()
 		client, proxy := connect(t)
 		gone := make(chan struct{})
-		v := &viewer{position: begin(c.stream, c.slot, time.Second, true), fanout: fanout, conn: proxy, gone: func() { close(gone) }}
+		v := &viewer{position: begin(t.Context(), c.stream, c.slot, time.Second, true), fanout: fanout, conn: proxy, gone: func() { close(gone) }, keep: func() bool { return true }}
 		v.pump = fanout.enter(c.stream) // and no raw: the fault
 		run(v)
 		<-gone
@@ -337,6 +341,83 @@ func TestFault(t *testing.T) {
 	}
 }
 
+// TestCut: who may watch no longer gets the end of its body, whole, while the
+// stream is silent (TOK-4), and also one who doesn't read until later; another
+// viewer goes on.
+func TestCut(t *testing.T) {
+	for name, join := range transports {
+		t.Run(name, func(t *testing.T) { testCut(t, join) })
+	}
+}
+
+// cutIdle has a viewer get all there is, and be cut then. The error is what ends
+// its body.
+func cutIdle(t *testing.T, c *channel, fanout *Fanout, join transport) <-chan error {
+	ended := make(chan error, 1)
+	until, cut := context.WithCancel(t.Context())
+	c.until, until = until, c.until
+	s := join(t, fanout, c)
+	c.until = until
+	got := make(chan struct{})
+	go func() {
+		d := webm.NewDemuxer(s.body)
+		tracks, err := d.Document()
+		if err == nil {
+			d.Take(tracks[0], media.Video)
+			_, err = d.Frame()
+		}
+		close(got)
+		if err == nil {
+			_, err = d.Frame()
+		}
+		ended <- err
+	}()
+	c.send(0, 100, true)
+	<-got
+	cut()
+	return ended
+}
+
+func testCut(t *testing.T, join transport) {
+	c := newChannel(t)
+	fanout := NewFanout(time.Second, slog.New(slog.DiscardHandler))
+	type result struct {
+		numbers []int
+		err     error
+	}
+	read := func(s seat) <-chan result {
+		got := make(chan result, 1)
+		go func() {
+			n, err := numbers(t, s.body)
+			got <- result{n, err}
+		}()
+		return got
+	}
+	if err := <-cutIdle(t, c, fanout, join); err != io.EOF {
+		t.Errorf("who had got all and is cut then gets %v, want a clean end", err)
+	}
+	reader, blocked := read(join(t, fanout, c)), join(t, fanout, c)
+	cut := c.cut
+	c.until = t.Context()
+	other := read(join(t, fanout, c))
+	const frames = 40
+	for i := 1; i < frames; i++ {
+		c.send(i, 20<<10, i%10 == 0)
+	}
+	cut()
+	if got := <-reader; got.err != io.EOF {
+		t.Errorf("who is cut got %d frames and %v, want a clean end", len(got.numbers), got.err)
+	}
+	if got := <-read(blocked); got.err != io.EOF || len(got.numbers) == frames {
+		t.Errorf("who didn't read and is cut got %d frames and %v, want less than %d and a clean end", len(got.numbers), got.err, frames)
+	}
+	c.send(frames, 100, true)
+	c.end()
+	if got := <-other; got.err != io.EOF || len(got.numbers) != frames+1 {
+		t.Errorf("the other viewer got %d frames and %v, want %d and a clean end", len(got.numbers), got.err, frames+1)
+	}
+}
+
 // TestPosition sends a body in pieces of every size, as kernels take them.
 func TestPosition(t *testing.T) {
 	for _, chunked := range []bool{true, false} {
@@ -348,7 +429,7 @@ func TestPosition(t *testing.T) {
 		c.end()
 		var want []byte
 		for piece := 1; piece < 2000; piece += 1 + piece/7 {
-			p := begin(c.stream, start, time.Second, chunked)
+			p := begin(t.Context(), c.stream, start, time.Second, chunked)
 			var got []byte
 			for !p.ended() {
 				var all []byte

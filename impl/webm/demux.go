@@ -73,6 +73,7 @@ type Demuxer struct {
 	unknown int64    // bytes since the last element known in its place
 
 	pending bool // an EBML header was read, its tracks are still to be
+	docType string
 
 	scale   time.Duration // of a timestamp unit
 	cluster int64         // the open cluster's timestamp, in units
@@ -157,7 +158,7 @@ func (d *Demuxer) ebmlHeader() error {
 
 // readEBML reads the header's children (RFC 8794 §11.2).
 func (d *Demuxer) readEBML(size int64) error {
-	d.pending = true
+	d.pending, d.docType = true, "matroska"
 	body, err := d.whole(size, maxHead, "EBML header")
 	if err != nil {
 		return err
@@ -166,9 +167,15 @@ func (d *Demuxer) readEBML(size int64) error {
 		if e.id == idDocType && !isMatroska(e.data) {
 			return fmt.Errorf("%w: an EBML document of type %q", ErrUnsupported, printable(e.data))
 		}
+		if e.id == idDocType {
+			d.docType = trimNUL(e.data)
+		}
 		return nil
 	})
 }
+
+// DocType is what the document calls itself: "webm" or "matroska".
+func (d *Demuxer) DocType() string { return d.docType }
 
 func isMatroska(docType []byte) bool {
 	s := trimNUL(docType)
