@@ -46,7 +46,7 @@ func TestIntake(t *testing.T) {
 // TestTinyFramesAreNotReplayedForLong: what is kept for who joins late is
 // bounded in frames, too.
 func TestTinyFramesAreNotReplayedForLong(t *testing.T) {
-	s := newStream()
+	s := newStream(new(Counts))
 	s.begin(pictures)
 	now := time.Now()
 	for n := range maxReplayFrames + 2 {
