@@ -13,6 +13,9 @@ const sniffLength = 12
 // magic is the id that begins every WebM (RFC 8794 §11.2.1).
 const magic = "\x1A\x45\xDF\xA3"
 
+// matroska is what recognise calls WebM too.
+const matroska = "WebM or Matroska"
+
 // recognise names the container that a body begins as, by its first bytes
 // whatever its Content-Type says; "" when it is none of the known ones.
 func recognise(b []byte) string {
@@ -21,7 +24,7 @@ func recognise(b []byte) string {
 	}
 	switch {
 	case at(0, magic):
-		return "WebM or Matroska"
+		return matroska
 	case at(4, "ftyp"), at(4, "styp"), at(4, "moov"), at(4, "moof"), at(4, "mdat"): // ISO/IEC 14496-12 §4.3
 		return "MP4"
 	case at(0, "FLV\x01"):

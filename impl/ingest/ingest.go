@@ -9,11 +9,11 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"tureen/impl/live"
 	"tureen/impl/media"
+	"tureen/impl/transcode"
 	"tureen/impl/webm"
 )
 
@@ -25,6 +25,9 @@ var (
 	ErrMalformed = errors.New("the body is damaged")
 	// ErrUnsupported is a body that can't be recognised or served.
 	ErrUnsupported = errors.New("the body can't be served")
+	// ErrTranscoder is a transcoder that failed, which is not the body's fault as
+	// far as can be told.
+	ErrTranscoder = errors.New("the transcoder failed")
 	// ErrBroken is a body that did not come to its end; the reader's error is
 	// wrapped beside it.
 	ErrBroken = errors.New("the body broke off")
@@ -76,15 +79,20 @@ type Hooks struct {
 // frame was handed on. When it returns early, for the publisher was ended or
 // the body is at fault, the caller must make body.Read return; Run's reader
 // ends with that, and closes the channel returned.
-func Run(body io.Reader, p *live.Publisher, hooks Hooks) (s Summary, read <-chan struct{}, err error) {
-	r := &reading{items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p, hooks: hooks}
+//
+// What can't pass as it is goes through transcoders; the error is
+// transcode.ErrCapacity when there is none to be had for now.
+func Run(body io.Reader, p *live.Publisher, transcoders *transcode.Pool, hooks Hooks) (s Summary, read <-chan struct{}, err error) {
+	r := &reading{
+		items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p, transcoders: transcoders, hooks: hooks,
+	}
 	r.source = &source{body: body, pause: r.pause}
 	go r.run()
 	if err := r.handOn(); err != nil {
 		return Summary{SessionID: p.ID()}, r.done, err
 	}
 	<-r.done
-	s = r.summary(errors.Is(r.err, webm.ErrCutFrame))
+	s = r.summary(errors.Is(r.err, webm.ErrCutFrame) || r.units != nil && r.units.inside())
 	s.DurationMS = p.Stats().Duration.Milliseconds()
 	return s, r.done, r.judge()
 }
@@ -127,16 +135,25 @@ func (s *source) Read(b []byte) (int, error) {
 	return 0, s.err
 }
 
+// broken reports whether the body has ended otherwise than at its end.
+func (s *source) broken() bool { return s.err != nil && s.err != io.EOF }
+
 // reading reads one body. What it finds may be read once done is closed.
 type reading struct {
-	source    *source
-	items     chan media.Item
-	done      chan struct{}
-	publisher *live.Publisher
-	hooks     Hooks
-	demuxer   *webm.Demuxer // nil inside of headers
-	tracks    []Track
-	err       error // what ended it; io.EOF at a clean end
+	source      *source
+	items       chan media.Item
+	done        chan struct{}
+	publisher   *live.Publisher
+	transcoders *transcode.Pool
+	hooks       Hooks
+	tracks      []Track
+	err         error // what ended it; io.EOF at a clean end
+
+	demuxer *webm.Demuxer // of a document; nil inside of headers
+	partly  bool          // some of the document's tracks are transcoded, and frames of it have come
+
+	whole *decoding // of a container that isn't Matroska
+	units units     // of that
 }
 
 func (r *reading) run() {
@@ -155,12 +172,8 @@ func (r *reading) read() (err error) {
 	case len(head) < len(magic) && strings.HasPrefix(magic, string(head)):
 		return webm.ErrCutHeader
 	}
-	switch format := recognise(head); format {
-	case "WebM or Matroska":
-	case "":
-		return fmt.Errorf("%w: no media format begins like this; %s", ErrUnsupported, accepted)
-	default:
-		return fmt.Errorf("%w: it is %s, and this server has no transcoder; %s", ErrUnsupported, format, accepted)
+	if format := recognise(head); format != matroska {
+		return r.container(buffered, format)
 	}
 	demuxer := webm.NewDemuxer(buffered)
 	for err = error(webm.ErrNewDocument); errors.Is(err, webm.ErrNewDocument); {
@@ -169,12 +182,22 @@ func (r *reading) read() (err error) {
 	return err
 }
 
-// pause has paused called in its turn; false when the body is to end instead.
+// pause has paused called in its turn; false when the body is to end instead:
+// what a transcoder holds comes out only then. One that has had nothing but
+// headers holds nothing.
 func (r *reading) pause() bool {
-	if r.demuxer == nil || r.demuxer.InHeader() {
+	var s Summary
+	switch {
+	case r.whole != nil:
+		if r.whole.process.Pause() {
+			return false
+		}
+		s = Summary{SessionID: r.publisher.ID(), Bytes: r.source.bytes}
+	case r.demuxer == nil || r.demuxer.InHeader() || r.partly:
 		return false
+	default:
+		s = r.summary(r.demuxer.InFrame())
 	}
-	s := r.summary(r.demuxer.InFrame())
 	return r.hand(media.Item{Mark: func() {
 		s.DurationMS = r.publisher.Stats().Duration.Milliseconds()
 		r.hooks.Paused(s)
@@ -189,41 +212,6 @@ func (r *reading) summary(truncated bool) Summary {
 // accepted ends every refusal of a format with its cure.
 const accepted = "send WebM with VP8 and Vorbis, as ffmpeg makes it with -c:v libvpx -c:a libvorbis -f webm"
 
-// document hands one EBML document on; the error says what ended it.
-func (r *reading) document(d *webm.Demuxer) error {
-	declared, err := d.Document()
-	if err != nil {
-		return err
-	}
-	taken, err := choose(declared)
-	if err != nil {
-		return err
-	}
-	item := media.Item{}
-	r.tracks = nil
-	r.demuxer = d
-	defer func() { r.demuxer = nil }()
-	for _, t := range taken {
-		d.Take(t, t.Kind)
-		item.Tracks = append(item.Tracks, t.Track)
-		r.tracks = append(r.tracks, Track{
-			Kind: t.Kind, InputCodec: t.Codec, OutputCodec: t.Codec, Mode: "passthrough",
-			Reason: t.Codec + " is what viewers get, so it is passed through untouched",
-		})
-	}
-	if err := r.hooks.Accept(mediaType(d.DocType(), r.tracks), r.tracks); err != nil {
-		return err
-	}
-	for r.hand(item) {
-		frame, err := d.Frame()
-		if err != nil {
-			return err
-		}
-		item = media.Item{Frame: frame}
-	}
-	return nil
-}
-
 // hand passes an item on; false when the publisher is ended.
 func (r *reading) hand(item media.Item) bool {
 	select {
@@ -232,53 +220,6 @@ func (r *reading) hand(item media.Item) bool {
 	case <-r.publisher.Done():
 		return false
 	}
-}
-
-// choose takes the first video and the first audio track (FMT-7), video first.
-func choose(declared []webm.Track) ([]webm.Track, error) {
-	var taken []webm.Track
-	first := func(is func(webm.Track) bool, kind media.Kind) error {
-		i := slices.IndexFunc(declared, is)
-		if i < 0 {
-			return nil
-		}
-		t := declared[i]
-		t.Kind = kind
-		taken = append(taken, t)
-		return servable(t)
-	}
-	if err := first(webm.Track.IsVideo, media.Video); err != nil {
-		return nil, err
-	}
-	if err := first(webm.Track.IsAudio, media.Audio); err != nil {
-		return nil, err
-	}
-	if len(taken) == 0 {
-		return nil, fmt.Errorf("%w: it has neither a video nor an audio track", ErrUnsupported)
-	}
-	return taken, nil
-}
-
-// servable checks that a track can go to viewers as it is.
-func servable(t webm.Track) error {
-	output := map[media.Kind]string{media.Video: media.VP8, media.Audio: media.Vorbis}[t.Kind]
-	refuse := func(why string) error {
-		return fmt.Errorf("%w: track %d (%s): %s", ErrUnsupported, t.Number, t.Kind, why)
-	}
-	switch {
-	case t.Unreadable != "":
-		return refuse(t.Unreadable)
-	case t.Codec != output:
-		return refuse(fmt.Sprintf("it is %q, and this server has no transcoder; %s", t.Codec, accepted))
-	case t.Kind == media.Video && (t.Picture.Width == 0 || t.Picture.Height == 0):
-		return refuse("it states no picture size")
-	}
-	if t.Kind == media.Audio {
-		if _, err := webm.VorbisHeaders(t.Private); err != nil {
-			return refuse(err.Error())
-		}
-	}
-	return nil
 }
 
 // judge says how the body ended: nil for a clean end.
@@ -290,9 +231,10 @@ func (r *reading) judge() error {
 		return fmt.Errorf("%w: %w", ErrMalformed, r.err)
 	case errors.Is(r.err, webm.ErrUnsupported) && !errors.Is(r.err, ErrUnsupported):
 		return fmt.Errorf("%w: %s", ErrUnsupported, strings.TrimPrefix(r.err.Error(), webm.ErrUnsupported.Error()+": "))
-	case errors.Is(r.err, ErrUnsupported), errors.As(r.err, &fault):
+	case errors.Is(r.err, ErrUnsupported), errors.Is(r.err, ErrMalformed), errors.Is(r.err, ErrTranscoder),
+		errors.Is(r.err, transcode.ErrCapacity), errors.As(r.err, &fault):
 		return r.err
-	case r.source.err != nil && r.source.err != io.EOF:
+	case r.source.broken():
 		return fmt.Errorf("%w: %w", ErrBroken, r.source.err)
 	case r.source.bytes == 0:
 		return ErrEmpty

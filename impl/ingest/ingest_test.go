@@ -16,14 +16,14 @@ type holds struct{}
 
 func (holds) GivesWay() error { return nil }
 
-// run feeds a body to a session of its own.
-func run(t *testing.T, body io.Reader, paused func(Summary)) (Summary, error) {
+// feed feeds a body to a session of its own.
+func feed(t *testing.T, body io.Reader, paused func(Summary)) (Summary, error) {
 	t.Helper()
 	p, err := live.NewRegistry(time.Second).Take(t.Context(), "a", holds{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, read, err := Run(body, p, Hooks{Paused: paused, Accept: func(string, []Track) error { return nil }})
+	s, read, err := Run(body, p, nil, Hooks{Paused: paused, Accept: func(string, []Track) error { return nil }})
 	p.End(live.Clean)
 	<-read
 	return s, err
@@ -48,11 +48,11 @@ func TestFault(t *testing.T) {
 	var fault *Fault
 	c := clip(t)
 	begun := io.MultiReader(bytes.NewReader(c.Data[:c.Frames[3].End]), faulty{})
-	if _, err := run(t, begun, nil); !errors.As(err, &fault) || fault.Value != "fault" || len(fault.Stack) == 0 {
+	if _, err := feed(t, begun, nil); !errors.As(err, &fault) || fault.Value != "fault" || len(fault.Stack) == 0 {
 		t.Errorf("a reader that panics ends the body with %v", err)
 	}
 	paused := func(Summary) { panic("another") }
-	if _, err := run(t, &pausing{parts: [][]byte{c.Data[:c.Frames[3].End]}}, paused); !errors.As(err, &fault) || fault.Value != "another" {
+	if _, err := feed(t, &pausing{parts: [][]byte{c.Data[:c.Frames[3].End]}}, paused); !errors.As(err, &fault) || fault.Value != "another" {
 		t.Errorf("a mark that panics ends the body with %v", err)
 	}
 }
@@ -80,7 +80,7 @@ func TestPause(t *testing.T) {
 	mid := c.Frames[4].End - 5
 	parts := [][]byte{c.Data[:c.Frames[2].End], c.Data[c.Frames[2].End:mid], c.Data[mid:c.Frames[5].End]}
 	var got []Summary
-	s, err := run(t, &pausing{parts: parts}, func(s Summary) { got = append(got, s) })
+	s, err := feed(t, &pausing{parts: parts}, func(s Summary) { got = append(got, s) })
 	if err != nil || s.Bytes != c.Frames[5].End || s.Truncated {
 		t.Errorf("the body ends with %v, %+v", err, s)
 	}
@@ -98,7 +98,7 @@ func TestPause(t *testing.T) {
 		}
 	}
 
-	if _, err := run(t, &pausing{parts: [][]byte{c.Data[:50], c.Data[50:]}}, nil); !errors.Is(err, ErrMalformed) {
+	if _, err := feed(t, &pausing{parts: [][]byte{c.Data[:50], c.Data[50:]}}, nil); !errors.Is(err, ErrMalformed) {
 		t.Errorf("a pause inside of the headers ends the body with %v", err)
 	}
 }

@@ -44,19 +44,25 @@ func (p *Publisher) Done() <-chan struct{} { return p.ctx.Done() }
 func (p *Publisher) Run(items <-chan media.Item) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	var mark func()
+	var next media.Item // tracks or a mark, which wait for the frames before them
 	for {
 		now := time.Now()
 		p.send(now)
-		if p.timeline.empty() && (items == nil || mark != nil) {
-			if err := p.playOut(); err != nil || items == nil {
+		switch {
+		case items == nil && p.timeline.empty():
+			return p.playOut()
+		case next.Tracks != nil && !p.timeline.waits():
+			p.begin(next)
+			next = media.Item{}
+		case next.Mark != nil && p.timeline.empty():
+			if err := p.playOut(); err != nil {
 				return err
 			}
-			mark()
-			mark = nil
+			next.Mark()
+			next = media.Item{}
 		}
 		in, held := items, p.intake.wait(now)
-		if p.timeline.full() || mark != nil || held > 0 {
+		if p.timeline.full() || next.Tracks != nil || next.Mark != nil || held > 0 {
 			in = nil
 		}
 		timer.Reset(p.sleep(time.Now(), held))
@@ -67,8 +73,11 @@ func (p *Publisher) Run(items <-chan media.Item) error {
 				p.timeline.finish()
 				continue
 			}
-			mark = item.Mark
-			p.accept(item)
+			if item.Tracks != nil || item.Mark != nil {
+				next = item
+				continue
+			}
+			p.accept(item.Frame)
 		case <-timer.C:
 		case <-p.ctx.Done():
 			return context.Cause(p.ctx)
@@ -106,30 +115,29 @@ func (p *Publisher) sleep(now time.Time, held time.Duration) time.Duration {
 	return d
 }
 
-func (p *Publisher) accept(item media.Item) {
-	switch {
-	case item.Tracks != nil:
-		p.begin(item.Tracks)
-	case item.Mark == nil && p.wanted(item.Frame):
-		now := time.Now()
-		p.intake.take(item.Frame, now)
-		p.timeline.add(item.Frame, now)
+func (p *Publisher) accept(f media.Frame) {
+	if !p.wanted(f) {
+		return
 	}
+	now := time.Now()
+	p.intake.take(f, now)
+	p.timeline.add(f, now)
 }
 
 // begin puts a document's tracks on the air: in the bodies that viewers have if
 // they can go on there, in new ones otherwise.
-func (p *Publisher) begin(tracks []media.Track) {
+func (p *Publisher) begin(document media.Item) {
 	p.timeline.flush()
 	p.send(time.Now())
-	stream := p.adopt(tracks)
+	stream := p.adopt(document.Tracks)
 	if stream != p.stream {
 		p.stats.Duration += p.until - p.since
 		p.since, p.until = 0, 0
 	}
 	p.stream, p.key = stream, false
+	stream.asks.Store(&document.KeyFrame)
 	var kinds [media.Kinds]bool
-	for _, t := range tracks {
+	for _, t := range document.Tracks {
 		kinds[t.Kind] = true
 	}
 	p.timeline.begin(kinds, &stream.clock)
@@ -183,6 +191,25 @@ func (p *Publisher) Stats() Stats {
 	return s
 }
 
+// Sound is the form of the sound that viewers of an earlier publisher had, and
+// that this one's must have for them to go on (REC-2): the rate in Hz, and the
+// channels; 0 where there are no such viewers, or no sound.
+func (p *Publisher) Sound() (rate, channels int) {
+	r := p.session.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	stream := p.session.stream
+	if !stream.isReady() {
+		return 0, 0
+	}
+	for _, t := range stream.tracks {
+		if t.Kind == media.Audio {
+			return int(t.SampleRate), t.Channels
+		}
+	}
+	return 0, 0
+}
+
 // Counts are the session's counters.
 func (p *Publisher) Counts() *Counts { return p.counts }
 
@@ -192,6 +219,7 @@ func (p *Publisher) End(e Ending) {
 	p.cancel(context.Canceled)
 	if p.stream != nil {
 		p.stream.clock.ends = p.timeline.ending() // a return wins no time
+		p.stream.asks.Store(nil)
 	}
 	r := p.session.registry
 	r.mu.Lock()

@@ -48,6 +48,10 @@ type Stream struct {
 
 	clock clock // the publisher's, kept here for the next one to go on
 
+	asks   atomic.Pointer[func()] // has the publisher make a key frame; nil, or of nil, where it can't be asked
+	asked  atomic.Int64           // when that was last done, in nanoseconds of Unix time
+	latest atomic.Int64           // when the newest frame came, likewise
+
 	// Counts are the session's, to which outputs add what they did.
 	Counts *Counts
 }
@@ -143,8 +147,42 @@ func (s *Stream) Newest(now time.Time, maxAge time.Duration) *Slot {
 	return tail
 }
 
-// Join is the slot at which a new viewer starts.
-func (s *Stream) Join(now time.Time) *Slot { return s.Newest(now, maxReplay) }
+// Join is the slot at which a new viewer starts. Where pictures are being
+// encoded, a key frame is asked for rather than an old one played again: what is
+// replayed, the viewer stays behind by.
+func (s *Stream) Join(now time.Time) *Slot {
+	tail := s.Tail() // first: a key frame that comes in between is after it
+	if s.newKeyFrame(now) {
+		return tail
+	}
+	return s.Newest(now, maxReplay)
+}
+
+const (
+	// fresh is how old a key frame may be to be replayed although a newer one
+	// could be had.
+	fresh = 400 * time.Millisecond
+	// flowing is how old the newest frame may be: from a publisher that pauses
+	// no key frame will come.
+	flowing = 200 * time.Millisecond
+	// seldom is how long key frames are not asked for again: they are large.
+	seldom = 400 * time.Millisecond
+)
+
+// newKeyFrame asks for a key frame if that is worth it, and reports whether one
+// is on its way.
+func (s *Stream) newKeyFrame(now time.Time) bool {
+	ask, start := s.asks.Load(), s.start.Load()
+	if ask == nil || *ask == nil || start == nil || now.Sub(start.Arrived) <= fresh ||
+		now.Sub(time.Unix(0, s.latest.Load())) > flowing {
+		return false
+	}
+	asked := s.asked.Load()
+	if now.Sub(time.Unix(0, asked)) > seldom && s.asked.CompareAndSwap(asked, now.UnixNano()) {
+		(*ask)()
+	}
+	return true
+}
 
 func (s *Stream) isReady() bool {
 	select {
@@ -199,6 +237,7 @@ func sameVorbis(a, b media.Track) bool {
 func (s *Stream) append(f media.Frame, at time.Duration, now time.Time) {
 	slot := s.Tail()
 	slot.Arrived = now
+	s.latest.Store(now.UnixNano())
 	slot.Start = f.Key && (f.Kind == media.Video || !s.video)
 	at = at.Round(time.Millisecond)
 	slot.opens = !s.open || (s.video && slot.Start) || at-s.cluster > maxCluster

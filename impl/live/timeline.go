@@ -44,10 +44,14 @@ type timeline struct {
 	previous *segment // the one before a jump, while its stragglers may come
 	suspects [media.Kinds]*media.Frame
 
-	inbox  []placed
-	queues [media.Kinds][]queued
-	ready  []timed
-	late   [media.Kinds]lateness
+	active *segment // of the frames that wait for their order
+	inbox  [media.Kinds][]arrived
+	order  int // of the frames that came
+
+	segments int // so far
+	queues   [media.Kinds][]queued
+	ready    []timed
+	late     [media.Kinds]lateness
 
 	clock    *clock        // the stream's
 	length   time.Duration // of the newest frame
@@ -74,6 +78,7 @@ func newClock() clock {
 
 // segment is a stretch of the publisher's clock without a jump.
 type segment struct {
+	number  int        // in their order
 	jumper  media.Kind // the track that began it
 	began   time.Time
 	first   time.Duration
@@ -86,6 +91,10 @@ type segment struct {
 	last [media.Kinds]time.Duration
 	sent [media.Kinds]time.Duration
 	came [media.Kinds]time.Time
+	// lasts is how long the last one says that it lasts, abut how many in a row
+	// began where the one before said that it would end.
+	lasts [media.Kinds]time.Duration
+	abut  [media.Kinds]int
 
 	fixed bool
 	shift time.Duration // from the publisher's clock to the stream's; once fixed
@@ -97,6 +106,12 @@ type segment struct {
 type placed struct {
 	*segment
 	media.Frame
+}
+
+// arrived is a frame that waits until it is due.
+type arrived struct {
+	placed
+	order int
 }
 
 // queued is a frame that waits for its turn among the tracks.
@@ -145,18 +160,51 @@ func (t *timeline) finish() {
 
 // empty reports whether every frame added has gone out.
 func (t *timeline) empty() bool {
-	return len(t.inbox) == 0 && len(t.ready) == 0 && t.head() == nil
+	return !t.waits() && len(t.ready) == 0 && t.head() == nil
 }
 
-// full reports whether frames wait until they are due, so that no more should
-// be read from the publisher.
-func (t *timeline) full() bool { return len(t.inbox) > 0 }
+// waits reports whether frames wait until they are due.
+func (t *timeline) waits() bool { return len(t.inbox[media.Video])+len(t.inbox[media.Audio]) > 0 }
+
+// maxAhead bounds in bytes what is read of one track while nothing of the other
+// comes; maxGap does in time.
+const maxAhead = 4 << 20
+
+// full reports whether so much waits until it is due that no more should be
+// read from the publisher: frames of all tracks, or many of one. The other's may
+// be behind them: a fragmented MP4 holds a second of pictures, then that second's
+// sound.
+func (t *timeline) full() bool {
+	if !t.waits() {
+		return false
+	}
+	for kind, frames := range t.inbox {
+		if t.kinds[kind] && len(frames) == 0 {
+			return t.ahead(t.inbox[otherKind(media.Kind(kind))])
+		}
+	}
+	return true
+}
+
+func (t *timeline) ahead(frames []arrived) bool {
+	size := 0
+	for _, f := range frames {
+		size += len(f.Payload)
+	}
+	return size >= maxAhead || frames[len(frames)-1].schedule(frames[len(frames)-1].Sent).Sub(frames[0].schedule(frames[0].Sent)) >= maxGap
+}
+
+// deliver has a frame wait until it is due.
+func (t *timeline) deliver(p placed) {
+	t.order++
+	t.inbox[p.Kind] = append(t.inbox[p.Kind], arrived{p, t.order})
+}
 
 // add takes the publisher's next frame.
 func (t *timeline) add(f media.Frame, now time.Time) {
 	if t.current == nil {
 		t.jump(f, now)
-		t.inbox = append(t.inbox, placed{t.current, f})
+		t.deliver(placed{t.current, f})
 		return
 	}
 	if s := t.segmentOf(f); s != nil {
@@ -164,12 +212,12 @@ func (t *timeline) add(f media.Frame, now time.Time) {
 		t.reconsider(s, f.Kind)
 		s.note(f)
 		t.note(f)
-		t.inbox = append(t.inbox, placed{s, f})
+		t.deliver(placed{s, f})
 		return
 	}
 	if f.Sent > t.current.newest {
 		t.jump(f, now)
-		t.inbox = append(t.inbox, placed{t.current, f})
+		t.deliver(placed{t.current, f})
 		return
 	}
 	t.suspect(f, now)
@@ -186,9 +234,9 @@ func (t *timeline) suspect(f media.Frame, now time.Time) {
 	}
 	t.suspects[f.Kind] = nil
 	t.jump(*s, now)
-	t.inbox = append(t.inbox, placed{t.current, *s})
+	t.deliver(placed{t.current, *s})
 	if other := &t.suspects[otherKind(f.Kind)]; *other != nil && near((*other).Sent, s.Sent) {
-		t.inbox = append(t.inbox, placed{t.current, **other}) // it has jumped too
+		t.deliver(placed{t.current, **other}) // it has jumped too
 		*other = nil
 	}
 	t.add(f, now)
@@ -240,15 +288,21 @@ func (s *segment) continues(f media.Frame) bool {
 // reconsider takes a jump back when the track that made it is found on its old
 // clock again: it was one stray frame.
 func (t *timeline) reconsider(s *segment, kind media.Kind) {
-	if s == t.previous && t.current.jumper == kind {
-		t.current, t.previous = s, nil
+	if s != t.previous || t.current.jumper != kind {
+		return
 	}
+	if t.active == t.current {
+		t.flush()
+		t.active = s
+	}
+	t.current, t.previous = s, nil
 }
 
 // jump begins a segment at frame f. Its schedule goes on from the old one's
 // where that is ahead, so that jumps win a fast publisher no time.
 func (t *timeline) jump(f media.Frame, now time.Time) {
-	s := &segment{jumper: f.Kind, began: now, first: f.Sent, newest: f.Sent, anchor: now}
+	t.segments++
+	s := &segment{number: t.segments, jumper: f.Kind, began: now, first: f.Sent, newest: f.Sent, anchor: now}
 	if next := t.ending(); next.After(now) {
 		s.anchor = next
 	}
@@ -286,10 +340,9 @@ func (p placed) due() time.Time { return p.schedule(p.Sent).Add(-lead) }
 
 // take is the next frame that may go out.
 func (t *timeline) take(now time.Time) (timed, bool) {
-	for len(t.inbox) > 0 && !t.inbox[0].due().After(now) {
-		p := t.inbox[0]
-		t.inbox = t.inbox[1:]
-		t.enqueue(p, now)
+	for p := t.due(now); p != nil; p = t.due(now) {
+		t.inbox[p.Kind] = t.inbox[p.Kind][1:]
+		t.enqueue(p.placed, now)
 	}
 	for len(t.ready) == 0 && t.release(now) {
 	}
@@ -301,12 +354,25 @@ func (t *timeline) take(now time.Time) (timed, bool) {
 	return f, true
 }
 
+// due is the frame that came first of those that are due; nil when none is.
+func (t *timeline) due(now time.Time) *arrived {
+	var first *arrived
+	for kind := range t.inbox {
+		frames := t.inbox[kind]
+		if len(frames) > 0 && !frames[0].due().After(now) && (first == nil || frames[0].order < first.order) {
+			first = &frames[0]
+		}
+	}
+	return first
+}
+
 // wake is when take may have a frame without another add; false when only an
 // add can bring one.
 func (t *timeline) wake(now time.Time) (at time.Time, ok bool) {
-	if len(t.inbox) > 0 {
-		p := t.inbox[0]
-		at, ok = p.due(), true
+	for _, frames := range t.inbox {
+		if len(frames) > 0 && (!ok || frames[0].due().Before(at)) {
+			at, ok = frames[0].due(), true
+		}
 	}
 	q := t.head()
 	if q == nil {
@@ -316,7 +382,7 @@ func (t *timeline) wake(now time.Time) (at time.Time, ok bool) {
 	switch {
 	case !q.fixed:
 		release = q.began.Add(maxApart)
-	case t.full():
+	case t.full(), len(t.inbox[otherKind(q.Kind)]) > 0:
 		return at, ok
 	}
 	if !ok || release.Before(at) {
@@ -328,12 +394,16 @@ func (t *timeline) wake(now time.Time) (at time.Time, ok bool) {
 // enqueue puts a frame that is due among those that wait for their order.
 func (t *timeline) enqueue(p placed, now time.Time) {
 	s := p.segment
-	if s != t.ordering() {
-		if s != t.current { // a straggler from before a jump
-			t.out(p.Frame, p.Time+s.shift)
-			return
-		}
+	switch {
+	case t.active == nil || s.number > t.active.number:
 		t.flush()
+		t.active = s
+	case s != t.active: // a straggler from before a jump
+		if !s.fixed {
+			t.anchor(s, p.Frame)
+		}
+		t.out(p.Frame, p.Time+s.shift)
+		return
 	}
 	// A track's frames keep their order, which is the decoder's.
 	if s.seen[p.Kind] {
@@ -345,16 +415,28 @@ func (t *timeline) enqueue(p placed, now time.Time) {
 		since := min(now.Sub(s.came[other]), t.clock.lengths[other])
 		t.late[p.Kind].add(min(s.sent[other]+since-p.Time, maxGap), now)
 	}
+	s.follow(p.Frame)
 	s.seen[p.Kind], s.last[p.Kind], s.sent[p.Kind], s.came[p.Kind] = true, p.Time, p.Sent, now
 	t.queues[p.Kind] = append(t.queues[p.Kind], queued{p, now})
 }
 
-// ordering is the segment of the frames that wait for their order.
-func (t *timeline) ordering() *segment {
-	if q := t.head(); q != nil {
-		return q.segment
+// follow notes whether a frame begins where its track's last one ended.
+func (s *segment) follow(f media.Frame) {
+	s.abut[f.Kind]++
+	if gap := f.Time - s.last[f.Kind] - s.lasts[f.Kind]; gap > time.Millisecond || gap < -time.Millisecond {
+		s.abut[f.Kind] = 0
 	}
-	return t.current
+	s.lasts[f.Kind] = f.Duration
+}
+
+// reach is the time before which no further frame of a track is to be expected:
+// its last one's, or that one's end where frames have been true to their ends.
+func (s *segment) reach(kind media.Kind) time.Duration {
+	const trusted = 3
+	if s.abut[kind] < trusted {
+		return s.last[kind]
+	}
+	return s.last[kind] + s.lasts[kind]
 }
 
 func otherKind(k media.Kind) media.Kind { return media.Audio - k }
@@ -392,8 +474,11 @@ func (t *timeline) pop(q *queued) {
 // it would be, or it has had its time.
 func (t *timeline) inOrder(q *queued, now time.Time) bool {
 	other := otherKind(q.Kind)
-	if !t.kinds[other] || q.seen[other] && q.last[other] >= q.Time {
+	if !t.kinds[other] || q.seen[other] && q.reach(other) >= q.Time {
 		return true
+	}
+	if next := t.inbox[other]; len(next) > 0 { // it has come, and will be due
+		return next[0].segment != q.segment || next[0].Time >= q.Time
 	}
 	late := t.late[other].get(now)
 	if late == 0 && q.Sent >= q.Time || q.newest > q.Time+late+jitter {
@@ -423,20 +508,19 @@ func (t *timeline) fix(s *segment, now time.Time) bool {
 	for kind, has := range t.kinds {
 		whole = whole && (!has || s.seen[kind])
 	}
-	if !whole && !t.finished && s.newest-s.first <= maxApart && now.Before(s.began.Add(maxApart)) {
+	if !whole && !t.finished && s.newest-s.first <= maxGap && now.Before(s.began.Add(maxApart)) {
 		return false
 	}
-	t.anchor(s)
+	t.anchor(s, t.head().Frame)
 	return true
 }
 
-// anchor has a segment's lowest waiting frame follow the newest one given out.
-func (t *timeline) anchor(s *segment) {
-	q := t.head()
+// anchor has a segment's lowest frame follow the newest one given out.
+func (t *timeline) anchor(s *segment, lowest media.Frame) {
 	s.fixed = true
-	s.shift = -q.Time
+	s.shift = -lowest.Time
 	if t.clock.started {
-		s.shift += t.clock.newest + t.clock.lengths[q.Kind]
+		s.shift += t.clock.newest + t.clock.lengths[lowest.Kind]
 	}
 }
 
@@ -444,7 +528,7 @@ func (t *timeline) anchor(s *segment) {
 func (t *timeline) flush() {
 	for q := t.head(); q != nil; q = t.head() {
 		if !q.fixed {
-			t.anchor(q.segment)
+			t.anchor(q.segment, q.Frame)
 		}
 		t.pop(q)
 	}

@@ -65,6 +65,9 @@ func (r *run) send(after time.Duration, f media.Frame) {
 	r.collect()
 }
 
+// waiting is how many frames aren't due yet.
+func (r *run) waiting() int { return len(r.inbox[media.Video]) + len(r.inbox[media.Audio]) }
+
 // until lets time pass.
 func (r *run) until(after time.Duration) {
 	for {
@@ -74,9 +77,9 @@ func (r *run) until(after time.Duration) {
 		}
 		r.now = latest(r.now, at)
 		before := len(r.out)
-		full := len(r.inbox)
+		waiting := r.waiting()
 		r.collect()
-		if len(r.out) == before && len(r.inbox) == full {
+		if len(r.out) == before && r.waiting() == waiting {
 			if next, ok := r.wake(r.now); ok && !next.After(at) {
 				panic("woken for nothing")
 			}

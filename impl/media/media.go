@@ -106,6 +106,9 @@ func SizeVP8(key []byte) (width, height int) {
 // mark, or the next frame.
 type Item struct {
 	Tracks []Track // nil but for a document
+	// KeyFrame asks for a key frame soon, without waiting for it; nil where
+	// nobody can be asked. It comes with Tracks.
+	KeyFrame func()
 	// Mark is called once every frame before it has been handed on and has
 	// played; nil but for a mark.
 	Mark  func()

@@ -15,6 +15,7 @@ import (
 	"tureen/impl/live"
 	"tureen/impl/problem"
 	"tureen/impl/tokens"
+	"tureen/impl/transcode"
 )
 
 // errFull is a server that takes no more publishers, or viewers, for now.
@@ -147,7 +148,7 @@ func (u *upload) conclude(w http.ResponseWriter, r *http.Request, p *part) {
 func (s *Server) feed(log *slog.Logger, u *upload, p *live.Publisher) {
 	defer close(u.over)
 	began := time.Now()
-	u.summary, u.read, u.err = ingest.Run(u, p, ingest.Hooks{Paused: u.settle, Accept: s.accepts(u, p.ID())})
+	u.summary, u.read, u.err = ingest.Run(u, p, s.config.Transcoders, ingest.Hooks{Paused: u.settle, Accept: s.accepts(u, p.ID())})
 	s.publishers.leave(u.from)
 	p.End(ending(u.err))
 	logEnd(log, p, began, u.summary, u.err)
@@ -159,7 +160,7 @@ func ending(err error) live.Ending {
 	case err == nil, errors.Is(err, errReplaced):
 		return live.Clean
 	case errors.Is(err, live.ErrClosed), errors.Is(err, live.ErrAborted), errors.Is(err, tokens.ErrRevoked),
-		errors.Is(err, ingest.ErrEmpty):
+		errors.Is(err, ingest.ErrEmpty), errors.Is(err, transcode.ErrCapacity):
 		return live.Ended
 	}
 	return live.Broken
@@ -196,7 +197,7 @@ func endProblem(err error) *problem.Problem {
 		return problem.New(http.StatusConflict, err.Error()).WithRetry()
 	case errors.Is(err, errGap):
 		return problem.New(http.StatusRequestedRangeNotSatisfiable, err.Error())
-	case errors.Is(err, live.ErrClosed), errors.Is(err, errFull):
+	case errors.Is(err, live.ErrClosed), errors.Is(err, errFull), errors.Is(err, transcode.ErrCapacity):
 		return problem.New(http.StatusServiceUnavailable, err.Error()).WithRetry()
 	case errors.Is(err, live.ErrAborted), errors.Is(err, tokens.ErrRevoked):
 		return problem.New(http.StatusGone, err.Error())
@@ -206,6 +207,8 @@ func endProblem(err error) *problem.Problem {
 		return problem.New(http.StatusBadRequest, "the body is empty; send media in it")
 	case errors.Is(err, ingest.ErrUnsupported):
 		return problem.New(http.StatusUnsupportedMediaType, detail(err, ingest.ErrUnsupported))
+	case errors.Is(err, ingest.ErrTranscoder):
+		return problem.New(http.StatusInternalServerError, err.Error())
 	case errors.As(err, &fault):
 		return problem.New(http.StatusInternalServerError, "a fault of the server's ended the session; its log has more")
 	default:

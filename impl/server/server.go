@@ -18,6 +18,7 @@ import (
 	"tureen/impl/live"
 	"tureen/impl/problem"
 	"tureen/impl/tokens"
+	"tureen/impl/transcode"
 	"tureen/impl/watch"
 )
 
@@ -27,6 +28,10 @@ type Config struct {
 	Grace  time.Duration // how long a session waits for a publisher that broke off
 	Budget time.Duration // how far a viewer may fall behind
 	Log    *slog.Logger
+
+	// Transcoders turn into VP8 and Vorbis what isn't; nil when there are none.
+	// Who made them closes them.
+	Transcoders *transcode.Pool
 
 	Publishers Limits
 	Viewers    Limits

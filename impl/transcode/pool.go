@@ -63,8 +63,8 @@ func NewPool(c Config) *Pool {
 	return p
 }
 
-// Available reports whether there is a transcoder.
-func (p *Pool) Available() bool { return len(p.config.Command) > 0 }
+// Available reports whether there is a transcoder. A nil pool has none.
+func (p *Pool) Available() bool { return p != nil && len(p.config.Command) > 0 }
 
 // refill starts spares until there are as many as configured.
 func (p *Pool) refill() {

@@ -45,6 +45,7 @@ func (s *spawner) start(cmd *exec.Cmd) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	cmd.SysProcAttr.Setpgid = true // the terminal's Ctrl-C is for the proxy, which ends its streams properly
 	r := request{cmd, make(chan error)}
 	s.requests <- r
 	return <-r.done

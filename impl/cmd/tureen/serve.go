@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tureen/impl/server"
+	"tureen/impl/transcode"
+	"tureen/impl/transcoder"
 )
 
 // serve runs the proxy.
@@ -35,6 +37,11 @@ type serve struct {
 	MaxPublishersPerAddress int `default:"0" help:"Likewise of publishers from one address, or IPv6 network of 64 bits; 0 is no limit."`
 	MaxViewersPerAddress    int `default:"0" help:"Likewise of viewers."`
 
+	TranscoderSpares int `default:"1" help:"Transcoders kept started (${default}); so many streams can begin at once without a wait."`
+	MaxTranscodes    int `default:"0" help:"Refuse streams that need transcoding past so many with 503; 0 is as many as the processors are measured to carry."`
+	MaxVideoBitrate  int `default:"8000" help:"Most that transcoded pictures may take, in kbit/s (${default}); their size and rate decide below that." placeholder:"KBIT"`
+	MaxAudioBitrate  int `default:"128" help:"Likewise transcoded sound (${default})." placeholder:"KBIT"`
+
 	Log string `default:"info" enum:"debug,info,warn,error" help:"Least severe log lines to write: ${enum}."`
 }
 
@@ -51,10 +58,14 @@ func (c *serve) Validate() error {
 	for name, n := range map[string]int{
 		"max-publishers": c.MaxPublishers, "max-publishers-per-address": c.MaxPublishersPerAddress,
 		"max-viewers": c.MaxViewers, "max-viewers-per-address": c.MaxViewersPerAddress,
+		"max-transcodes": c.MaxTranscodes, "max-video-bitrate": c.MaxVideoBitrate, "max-audio-bitrate": c.MaxAudioBitrate,
 	} {
 		if n < 0 {
 			return fmt.Errorf("--%s must not be negative; 0 sets no limit", name)
 		}
+	}
+	if c.TranscoderSpares < 0 || c.TranscoderSpares > maxSpares {
+		return fmt.Errorf("--transcoder-spares must be from 0 to %d", maxSpares)
 	}
 	return nil
 }
@@ -75,7 +86,11 @@ func (c *serve) Run() error {
 		log.Warn("open files will run out before the limits are reached: raise them with ulimit -Hn",
 			"files", files, "publishers", publishers.Total, "viewers", viewers.Total)
 	}
+	transcoders := c.transcoders(log)
+	defer transcoders.Close()
 	proxy := server.New(server.Config{
+		Transcoders: transcoders,
+
 		Idle: c.Idle, Grace: c.Grace, Budget: c.Budget, Log: log, Publishers: publishers, Viewers: viewers,
 	})
 	front := proxy.HTTP()
@@ -94,6 +109,18 @@ func (c *serve) Run() error {
 	stop()
 	<-drained
 	return err
+}
+
+// maxSpares is more than anyone needs, and less than hurts.
+const maxSpares = 64
+
+// transcoders are those of this build.
+func (c *serve) transcoders(log *slog.Logger) *transcode.Pool {
+	const kilo = 1000
+	return transcode.NewPool(transcode.Config{
+		Command: transcoderCommand(), Spares: c.TranscoderSpares, Max: c.MaxTranscodes, Log: log,
+		MaxVideoBitRate: c.MaxVideoBitrate * kilo, MaxAudioBitRate: c.MaxAudioBitrate * kilo,
+	})
 }
 
 // tls is the configuration for TLS; nil without a certificate.
@@ -218,7 +245,11 @@ func (c *serve) announce(w io.Writer, addr net.Addr, publishers, viewers int) {
 	fmt.Fprintf(w, "tureen listens on %s\n", addr)
 	fmt.Fprintf(w, "  publish  curl -T clip.webm %s   (PUT or POST to %s{session id})\n", example, base)
 	fmt.Fprintf(w, "  watch    ffplay %s   (or open it in a browser)\n", example)
-	fmt.Fprintf(w, "  formats  WebM or Matroska with VP8 and Vorbis; this build has no transcoder, other formats get 415\n")
+	if transcoder.Available {
+		fmt.Fprintf(w, "  formats  WebM or Matroska with VP8 and Vorbis pass through; MP4, MPEG-TS, FLV, Ogg and others are transcoded\n")
+	} else {
+		fmt.Fprintf(w, "  formats  WebM or Matroska with VP8 and Vorbis; this build has no transcoder, other formats get 415\n")
+	}
 	switch {
 	case c.MaxViewers > 0 || c.MaxPublishers > 0:
 		fmt.Fprintf(w, "  limits   %d publishers, %d viewers at once\n", publishers, viewers)
