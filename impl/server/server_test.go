@@ -1030,6 +1030,37 @@ func TestFaultOfABody(t *testing.T) {
 	}
 }
 
+// brittle is a log that can't take one message, once.
+type brittle struct {
+	slog.Handler
+	message string
+	once    *sync.Once
+}
+
+func (b brittle) WithAttrs(attrs []slog.Attr) slog.Handler {
+	b.Handler = b.Handler.WithAttrs(attrs)
+	return b
+}
+
+func (b brittle) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == b.message {
+		b.once.Do(func() { panic("fault") })
+	}
+	return b.Handler.Handle(ctx, r)
+}
+
+// TestFaultOfAnEnd: a fault after a publisher's body has come is told, and ends
+// that session alone (SRV-1).
+func TestFaultOfAnEnd(t *testing.T) {
+	p := start(t, func(c *Config) {
+		c.Log = slog.New(brittle{c.Log.Handler(), "publisher done", new(sync.Once)})
+	})
+	data := clip(t, "webm-vp8").Data[:clip(t, "webm-vp8").Frames[5].End]
+	body := func() io.Reader { return io.MultiReader(bytes.NewReader(data)) }
+	expectProblem(t, p.put(t, "a", body()), http.StatusInternalServerError)
+	summary(t, p.put(t, "a", body()))
+}
+
 func TestDrain(t *testing.T) {
 	p := start(t)
 	watching := p.watchAll(t, "a")
