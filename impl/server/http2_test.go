@@ -61,17 +61,13 @@ func startTLS(t *testing.T, options ...func(*Config)) (*proxy, *connections) {
 	t.Helper()
 	s := New(testConfig(t, options))
 	server := httptest.NewUnstartedServer(nil)
+	open := &connections{open: map[net.Conn]bool{}, changed: make(chan struct{})}
 	server.Config = s.HTTP()
+	server.Config.ConnState = open.state
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	t.Cleanup(s.Drain)
-	open := &connections{open: map[net.Conn]bool{}, changed: make(chan struct{})}
-	before := server.Config.ConnState
-	server.Config.ConnState = func(conn net.Conn, state http.ConnState) {
-		before(conn, state)
-		open.state(conn, state)
-	}
 	return &proxy{Server: s, addr: server.Listener.Addr().String(), base: server.URL, client: server.Client()}, open
 }
 
