@@ -245,6 +245,10 @@ func choose(declared []webm.Track) ([]webm.Track, error) {
 // passes reports whether a track is what viewers get already.
 func passes(t webm.Track) bool { return t.Codec == outputs[t.Kind] }
 
+// maxPrivate bounds what a body begins with, which is held for every viewer that
+// hasn't read it yet: Vorbis' headers take 4 to 10 KB, in bytes.
+const maxPrivate = 256 << 10
+
 // servable checks that a track can be read and, if it passes, that viewers can
 // be told what they need.
 func servable(t webm.Track) error {
@@ -260,6 +264,9 @@ func servable(t webm.Track) error {
 		return refuse("it states no picture size")
 	}
 	if t.Kind == media.Audio {
+		if len(t.Private) > maxPrivate {
+			return refuse(fmt.Sprintf("its Vorbis headers take %d bytes, more than %d; leave pictures out of its comments", len(t.Private), maxPrivate))
+		}
 		if _, err := webm.VorbisHeaders(t.Private); err != nil {
 			return refuse(err.Error())
 		}

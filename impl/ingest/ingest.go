@@ -86,7 +86,7 @@ func Run(body io.Reader, p *live.Publisher, transcoders *transcode.Pool, hooks H
 	r := &reading{
 		items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p, transcoders: transcoders, hooks: hooks,
 	}
-	r.source = &source{body: body, pause: r.pause}
+	r.source = &source{body: body, pause: r.pause, done: p.Done()}
 	go r.run()
 	if err := r.handOn(); err != nil {
 		return Summary{SessionID: p.ID()}, r.done, err
@@ -112,18 +112,22 @@ func contain(err *error) {
 	}
 }
 
-// source counts a body's bytes and keeps the error that ended it.
+// source counts a body's bytes, bounds how fast they are read, and keeps the
+// error that ended it.
 type source struct {
-	body  io.Reader
-	pause func() (more bool)
-	bytes int64
-	err   error
+	body     io.Reader
+	pause    func() (more bool)
+	done     <-chan struct{} // closed when the publisher is to end
+	throttle throttle
+	bytes    int64
+	err      error
 }
 
 func (s *source) Read(b []byte) (int, error) {
 	for s.err == nil {
 		n, err := s.body.Read(b)
 		s.bytes += int64(n)
+		s.throttle.take(n, s.done)
 		if err == ErrPause && s.pause() {
 			continue
 		}

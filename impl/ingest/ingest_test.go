@@ -9,6 +9,8 @@ import (
 
 	"tureen/fixtures"
 	"tureen/impl/live"
+	"tureen/impl/media"
+	"tureen/impl/webm"
 )
 
 // holds is a publisher's source that never gives way.
@@ -100,5 +102,26 @@ func TestPause(t *testing.T) {
 
 	if _, err := feed(t, &pausing{parts: [][]byte{c.Data[:50], c.Data[50:]}}, nil); !errors.Is(err, ErrMalformed) {
 		t.Errorf("a pause inside of the headers ends the body with %v", err)
+	}
+}
+
+// TestLongVorbisHeaders are refused: every viewer's body would begin with them.
+func TestLongVorbisHeaders(t *testing.T) {
+	c, err := fixtures.Open("webm-vorbis")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracks, err := webm.NewDemuxer(bytes.NewReader(c.Data)).Document()
+	if err != nil {
+		t.Fatal(err)
+	}
+	track := tracks[0]
+	track.Kind = media.Audio
+	if err := servable(track); err != nil {
+		t.Errorf("ordinary headers of %d bytes: %v", len(track.Private), err)
+	}
+	track.Private = append(track.Private, make([]byte, maxPrivate)...)
+	if err := servable(track); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("headers of %d bytes: %v", len(track.Private), err)
 	}
 }

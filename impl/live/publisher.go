@@ -213,17 +213,18 @@ func (p *Publisher) Sound() (rate, channels int) {
 // Counts are the session's counters.
 func (p *Publisher) Counts() *Counts { return p.counts }
 
-// End gives the session up. After a broken end viewers are kept for the grace
-// time, otherwise their bodies end.
+// End gives the session up, come what may: also when it ends for a fault, which
+// may have left the timeline in disorder. After a broken end viewers are kept
+// for the grace time, otherwise their bodies end.
 func (p *Publisher) End(e Ending) {
 	p.cancel(context.Canceled)
-	if p.stream != nil {
-		p.stream.clock.ends = p.timeline.ending() // a return wins no time
-		p.stream.asks.Store(nil)
-	}
 	r := p.session.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p.session.end(e)
-	close(p.ended)
+	defer close(p.ended)
+	defer p.session.end(e)
+	if p.stream != nil {
+		p.stream.asks.Store(nil)
+		p.stream.clock.ends = p.timeline.ending() // a return wins no time
+	}
 }

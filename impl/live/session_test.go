@@ -412,6 +412,32 @@ func TestPlayOut(t *testing.T) {
 	})
 }
 
+// TestFaultyEnd: a session is given up though the publisher's timeline is in
+// disorder.
+func TestFaultyEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := stage(t, "live")
+		close(s.items)
+		<-s.done
+		s.p.timeline = nil // the fault
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("ending without a timeline is no fault")
+				}
+			}()
+			s.p.End(Broken)
+		}()
+		expectState(t, s.Registry, "a", "waiting")
+		s.take()
+		s.begin(pictures)
+		if s.p.stream != s.watched {
+			t.Error("the next publisher doesn't go on in the viewers' bodies")
+		}
+		s.end(Clean)
+	})
+}
+
 func TestTakenThatBreaksOffHasNoGrace(t *testing.T) {
 	r := NewRegistry(time.Hour)
 	p, _, _ := publish(t, r, "a")

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,6 +24,10 @@ import (
 // their own so that their cost isn't counted: ADDRESS PATH NUMBER.
 const crowdVariable = "TUREEN_TEST_CROWD"
 
+// atOnce is how many tests run beside one another: they wait more than they
+// work.
+const atOnce = "16"
+
 func TestMain(m *testing.M) {
 	if crowd := os.Getenv(crowdVariable); crowd != "" {
 		if err := watchAsCrowd(crowd); err != nil {
@@ -30,6 +35,10 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		return
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		panic(err) // it is a number
 	}
 	os.Exit(m.Run())
 }

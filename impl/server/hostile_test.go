@@ -148,6 +148,60 @@ func TestRequestLines(t *testing.T) {
 	p.healthy(t)
 }
 
+// TestAnswersBeforeTheEnd: a publisher whose body shows that it can't go on gets
+// its status at once, whatever it goes on to send, and the connection closes
+// (ING-5).
+func TestAnswersBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	c := clip(t, "webm-vp8")
+	chunk := func(b []byte) string { return fmt.Sprintf("%x\r\n%s\r\n", len(b), b) }
+	bodies := map[string]struct {
+		begin  string
+		status int
+	}{
+		"no media":          {chunk(make([]byte, 100)), 415},
+		"damaged headers":   {chunk(append(bytes.Clone(c.Data[:100]), make([]byte, 100)...)), 400},
+		"damaged media":     {chunk(append(bytes.Clone(c.Data[:c.Frames[3].End]), make([]byte, 100)...)), 400},
+		"a damaged framing": {chunk(c.Data[:c.Frames[3].End]) + "zz\r\n", 400},
+	}
+	goesOn := map[string]func(net.Conn) error{
+		"sends nothing": func(net.Conn) error { return io.EOF },
+		"sends slowly": func(c net.Conn) error {
+			time.Sleep(20 * time.Millisecond) // which is slow
+			_, err := io.WriteString(c, "1\r\nx\r\n")
+			return err
+		},
+		"sends fast": func(c net.Conn) error {
+			_, err := io.WriteString(c, chunk(make([]byte, 64<<10)))
+			return err
+		},
+	}
+	for name, body := range bodies {
+		for how, send := range goesOn {
+			t.Run(name+", "+how, func(t *testing.T) {
+				t.Parallel()
+				conn := p.dial(t)
+				began := time.Now()
+				fmt.Fprintf(conn, "PUT /stream/%x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%s", name+how, body.begin)
+				go func() {
+					for send(conn) == nil { // until the connection fails
+					}
+				}()
+				answer := readAnswer(t, conn, http.MethodPut)
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("the status came after %v", took)
+				}
+				expectProblem(t, answer, body.status)
+				io.Copy(io.Discard, conn) // an end or a reset: both close
+				if took := time.Since(began); took > 2*time.Second {
+					t.Errorf("the connection closed after %v", took)
+				}
+			})
+		}
+	}
+}
+
 // TestSlowHeaders: a client can't hold a connection by sending its header bit by
 // bit, nor by sending nothing (SRV-2).
 func TestSlowHeaders(t *testing.T) {
@@ -222,9 +276,7 @@ func TestCutAnywhere(t *testing.T) {
 		if got := p.send(t, "cut", c.Data[:at]); got != want {
 			t.Errorf("a body cut after %d bytes, with headers of %d, gets %d, want %d", at, begin, got, want)
 		}
-		if state := p.registry.State("cut"); state != live.Absent {
-			t.Fatalf("after a body of %d bytes the session is %v", at, state)
-		}
+		p.await(t, "cut", live.Absent)
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -61,17 +62,13 @@ func startTLS(t *testing.T, options ...func(*Config)) (*proxy, *connections) {
 	t.Helper()
 	s := New(testConfig(t, options))
 	server := httptest.NewUnstartedServer(nil)
+	open := &connections{open: map[net.Conn]bool{}, changed: make(chan struct{})}
 	server.Config = s.HTTP()
+	server.Config.ConnState = open.state
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	t.Cleanup(s.Drain)
-	open := &connections{open: map[net.Conn]bool{}, changed: make(chan struct{})}
-	before := server.Config.ConnState
-	server.Config.ConnState = func(conn net.Conn, state http.ConnState) {
-		before(conn, state)
-		open.state(conn, state)
-	}
 	return &proxy{Server: s, addr: server.Listener.Addr().String(), base: server.URL, client: server.Client()}, open
 }
 
@@ -238,5 +235,40 @@ func TestIdleHTTP2(t *testing.T) {
 	expectProblem(t, p.put(t, "idle", r), http.StatusRequestTimeout)
 	if took := time.Since(began); took < p.config.Idle || took > 3*p.config.Idle {
 		t.Errorf("the publisher was ended after %v, want about %v", took, p.config.Idle)
+	}
+}
+
+// TestBrokenHTTP2: a publisher whose stream is reset has broken off, and returns
+// to its viewers' bodies (ING-15, REC-2).
+func TestBrokenHTTP2(t *testing.T) {
+	t.Parallel()
+	p, _ := startTLS(t)
+	c := clip(t, "webm-vp8")
+	watching := p.watchAll(t, "a")
+	r, w := io.Pipe()
+	ctx, reset := context.WithCancel(t.Context())
+	defer reset()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPut, p.base+"/stream/a", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		if answer, err := p.client.Do(request); err == nil {
+			answer.Body.Close()
+			t.Errorf("the publisher is answered %s", answer.Status)
+		}
+	}()
+	if _, err := w.Write(c.Data[:c.Frames[10].End]); err != nil {
+		t.Fatal(err)
+	}
+	p.await(t, "a", live.Live)
+	reset()
+	<-gone
+	p.await(t, "a", live.Waiting)
+	summary(t, p.put(t, "a", io.MultiReader(bytes.NewReader(c.Data[:c.Frames[20].End]))))
+	if got := <-watching; got.err != io.EOF || len(got.frames) < 21+1 {
+		t.Errorf("the viewer got %d frames and %v, want both publishers' and a clean end", len(got.frames), got.err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -144,9 +145,15 @@ func (u *upload) conclude(w http.ResponseWriter, r *http.Request, p *part) {
 	}
 }
 
-// feed runs a publisher to its end.
+// feed runs a publisher to its end. A fault in that ends this session alone.
 func (s *Server) feed(log *slog.Logger, u *upload, p *live.Publisher) {
 	defer close(u.over)
+	defer func() {
+		if fault := recover(); fault != nil {
+			u.err = &ingest.Fault{Value: fault, Stack: debug.Stack()}
+			log.Error("fault in ending a publisher", "fault", fault, "stack", string(debug.Stack()))
+		}
+	}()
 	began := time.Now()
 	u.summary, u.read, u.err = ingest.Run(u, p, s.config.Transcoders, ingest.Hooks{Paused: u.settle, Accept: s.accepts(u, p.ID())})
 	s.publishers.leave(u.from)

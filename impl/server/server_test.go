@@ -257,6 +257,7 @@ func stored(c *fixtures.Clip) bool {
 // every frame untouched (ING-7, FMT-1), times in order (WAT-5), at the media's
 // own pace (ING-14), and the publisher its summary (ING-10).
 func TestEveryCoding(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	var running sync.WaitGroup // all at once: they take as long as their media
 	defer running.Wait()
@@ -377,6 +378,7 @@ func checkTimes(t *testing.T, c *fixtures.Clip, want [media.Kinds][]fixtures.Fra
 
 // TestTwoDocuments: a second EBML header in the body is the publisher's return.
 func TestTwoDocuments(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	c := clip(t, "ebml-two-documents")
 	watching := p.watchAll(t, "same")
@@ -472,6 +474,7 @@ func TestRefusedBodies(t *testing.T) {
 
 // TestFramesBeforeTheFault reach viewers (ING-12).
 func TestFramesBeforeTheFault(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	c := clip(t, "bad-garbage-after-3s")
 	watching := p.watchAll(t, c.Name)
@@ -484,6 +487,7 @@ func TestFramesBeforeTheFault(t *testing.T) {
 }
 
 func TestTruncated(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	c := clip(t, "bad-cut-in-block")
 	watching := p.watchAll(t, c.Name)
@@ -699,6 +703,7 @@ func TestChunkSizes(t *testing.T) {
 }
 
 func TestIdlePublisher(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	r, w := io.Pipe()
 	defer w.Close()
@@ -711,6 +716,7 @@ func TestIdlePublisher(t *testing.T) {
 }
 
 func TestBrokenPublisher(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	watching := p.watchAll(t, "broken")
 	conn, err := net.Dial("tcp", p.addr)
@@ -802,6 +808,7 @@ func TestUnsentBody(t *testing.T) {
 // TestHalfClosedViewer: who has sent all may close his half, and is held and
 // served like others (WAT-10).
 func TestHalfClosedViewer(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	conn, err := net.Dial("tcp", p.addr)
 	if err != nil {
@@ -825,6 +832,7 @@ func TestHalfClosedViewer(t *testing.T) {
 
 // TestShortBodies: what ends or stops before a format can show.
 func TestShortBodies(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	for body, status := range map[string]int{"\x1a": 400, "\x1a\x45\xdf": 400, "\x1a\x45\xdf\xa3": 400, "RIFF": 415, "x": 415} {
 		expectProblem(t, p.put(t, "short", strings.NewReader(body)), status)
@@ -852,6 +860,7 @@ func TestHTTP10(t *testing.T) {
 // TestLateJoin: at any moment a viewer starts at the newest key frame, in a
 // cluster of its own (WAT-3, WAT-4).
 func TestLateJoin(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	c := clip(t, "webm-vp8-vorbis")
 	p.onAir(t, "a", "webm-vp8-vorbis")
@@ -884,6 +893,7 @@ func TestLateJoin(t *testing.T) {
 // TestLateJoinAudio: a stream without pictures starts at any block, in a
 // cluster that its times count from.
 func TestLateJoinAudio(t *testing.T) {
+	t.Parallel()
 	p := start(t)
 	c := clip(t, "webm-vorbis")
 	p.onAir(t, "a", c.Name)
@@ -916,6 +926,7 @@ func TestLateJoinAudio(t *testing.T) {
 }
 
 func TestPrefer(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		lines []string
 		want  time.Duration
@@ -959,6 +970,7 @@ func TestPrefer(t *testing.T) {
 
 // TestHTTP2: publishers and viewers over TLS, in either version of HTTP.
 func TestHTTP2(t *testing.T) {
+	t.Parallel()
 	s := New(Config{Idle: time.Second, Grace: time.Second, Budget: time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = s.HTTP()
@@ -1028,6 +1040,37 @@ func TestFaultOfABody(t *testing.T) {
 	if p.Status != http.StatusInternalServerError || strings.Contains(p.Detail, "secret") {
 		t.Errorf("%+v", p)
 	}
+}
+
+// brittle is a log that can't take one message, once.
+type brittle struct {
+	slog.Handler
+	message string
+	once    *sync.Once
+}
+
+func (b brittle) WithAttrs(attrs []slog.Attr) slog.Handler {
+	b.Handler = b.Handler.WithAttrs(attrs)
+	return b
+}
+
+func (b brittle) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == b.message {
+		b.once.Do(func() { panic("fault") })
+	}
+	return b.Handler.Handle(ctx, r)
+}
+
+// TestFaultOfAnEnd: a fault after a publisher's body has come is told, and ends
+// that session alone (SRV-1).
+func TestFaultOfAnEnd(t *testing.T) {
+	p := start(t, func(c *Config) {
+		c.Log = slog.New(brittle{c.Log.Handler(), "publisher done", new(sync.Once)})
+	})
+	data := clip(t, "webm-vp8").Data[:clip(t, "webm-vp8").Frames[5].End]
+	body := func() io.Reader { return io.MultiReader(bytes.NewReader(data)) }
+	expectProblem(t, p.put(t, "a", body()), http.StatusInternalServerError)
+	summary(t, p.put(t, "a", body()))
 }
 
 func TestDrain(t *testing.T) {

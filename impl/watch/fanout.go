@@ -194,6 +194,9 @@ func (v *viewer) follow() {
 			return
 		case !pending && v.conn.SetWriteDeadline(time.Time{}) == nil && v.pump.add(v):
 			return
+		case !pending && v.pump.broken():
+			v.breakOff()
+			return
 		}
 	}
 }
@@ -274,6 +277,7 @@ type pump struct {
 	mu    sync.Mutex // guards what follows
 	added []*viewer
 	over  bool // the stream has ended; nobody is taken any more
+	fault bool // it met one, which ended it before the stream
 }
 
 // enter counts a viewer of Take in and picks its pump. A stream's first viewer
@@ -299,7 +303,7 @@ func (f *Fanout) start(stream *live.Stream) []*pump {
 	var running sync.WaitGroup
 	for i := range pumps {
 		pumps[i] = &pump{wake: make(chan struct{}, 1)}
-		running.Go(func() { pumps[i].run(slot) })
+		running.Go(func() { pumps[i].run(slot, f.log) })
 	}
 	go func() {
 		running.Wait()
@@ -340,10 +344,33 @@ func (p *pump) admit(over bool) []*viewer {
 	return added
 }
 
+// broken reports whether a fault ended the pump.
+func (p *pump) broken() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fault
+}
+
+// contain has a fault of the pump end its viewers alone.
+func (p *pump) contain(viewers *[]*viewer, log *slog.Logger) {
+	fault := recover()
+	if fault == nil {
+		return
+	}
+	log.Error("fault in writing to viewers", "fault", fault, "stack", string(debug.Stack()))
+	for _, v := range append(*viewers, p.admit(true)...) {
+		v.breakOff()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = true
+}
+
 // run pumps from slot on until the stream ends; by then each viewer has got its
-// last bytes or follows by itself.
-func (p *pump) run(slot *live.Slot) {
+// last bytes or follows by itself. A fault ends its viewers alone.
+func (p *pump) run(slot *live.Slot, log *slog.Logger) {
 	var viewers []*viewer
+	defer p.contain(&viewers, log)
 	scratch := make([][]byte, 0, maxGather)
 	for over := false; !over; {
 		select {

@@ -418,6 +418,35 @@ func testCut(t *testing.T, join transport) {
 	}
 }
 
+// TestFaultOfAPump ends its viewers, and who comes to it later, alone.
+func TestFaultOfAPump(t *testing.T) {
+	c := newChannel(t)
+	var log strings.Builder
+	fanout := NewFanout(time.Second, slog.New(slog.NewTextHandler(&log, nil)))
+	fanout.pumps[c.stream] = []*pump{{wake: make(chan struct{}, 1)}}
+	p := fanout.pumps[c.stream][0]
+	join := func() (gone chan struct{}) {
+		gone = make(chan struct{})
+		_, proxy := connect(t)
+		err := fanout.Take(t.Context(), proxy, []byte(response), true, c.stream, c.slot, func() { close(gone) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return gone
+	}
+	first := join()
+	<-p.wake               // it has been added
+	p.run(nil, fanout.log) // no slot: the fault
+	<-first
+	<-join()
+	if !strings.Contains(log.String(), "fault in writing to viewers") {
+		t.Errorf("the log says %q", log.String())
+	}
+	delete(fanout.pumps, c.stream)
+	c.send(0, 100, true)
+	c.end()
+}
+
 // TestPosition sends a body in pieces of every size, as kernels take them.
 func TestPosition(t *testing.T) {
 	for _, chunked := range []bool{true, false} {

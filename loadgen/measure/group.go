@@ -30,6 +30,7 @@ type Group struct {
 	first   int32
 	start   time.Duration // of the publisher's schedule, since the epoch
 	end     time.Duration // frames due from here on aren't counted, since the epoch
+	split   time.Duration // from here on frames' latencies count as the second part's; never when 0
 	lanes   [2]*lane      // video, audio
 	viewers []viewer
 	stamps  map[uint64]int
@@ -37,6 +38,7 @@ type Group struct {
 	passable [2]bool // the source's track needs no transcoding
 
 	latency   [2]*hdrhistogram.Histogram
+	parts     [2][2]*hdrhistogram.Histogram // the same before and after the split, by track
 	tallies   [2]tally
 	connect   *hdrhistogram.Histogram
 	head      *hdrhistogram.Histogram
@@ -99,6 +101,7 @@ func NewGroup(source *publish.Source, start, end time.Duration, viewers []view.V
 		g.lanes[i] = newLane(source, kind)
 		g.passable[i] = source.Passable(kind)
 		g.latency[i] = newHistogram()
+		g.parts[i] = [2]*hdrhistogram.Histogram{newHistogram(), newHistogram()}
 	}
 	for i, v := range viewers {
 		g.viewers[i].join = v.Join
@@ -120,6 +123,22 @@ func (g *Group) Reset() {
 	for _, h := range g.latency {
 		h.Reset()
 	}
+}
+
+// SplitAt has the latencies of frames due before and after a moment told apart.
+func (g *Group) SplitAt(at time.Duration) { g.split = at }
+
+// note counts how late a frame came.
+func (g *Group) note(p int, f slot, late time.Duration) {
+	record(g.latency[p], late)
+	if g.split == 0 {
+		return
+	}
+	part := 0
+	if g.start+f.due >= g.split {
+		part = 1
+	}
+	record(g.parts[p][part], late)
 }
 
 // EndAt ends the counting earlier than planned.
@@ -309,7 +328,7 @@ func (g *Group) count(v *viewer, e *view.Event) {
 	t.last = max(t.last, f.pts)
 	if g.counts(v, e.Kind, f) {
 		t.counted++
-		record(g.latency[p], late)
+		g.note(p, f, late)
 	}
 }
 
@@ -343,7 +362,7 @@ func (g *Group) countSound(v *viewer, t *track, l *lane, f slot, pts, late time.
 	t.seen, t.last = true, max(t.last, pts)
 	if g.counts(v, webm.Audio, f) {
 		t.counted++
-		record(g.latency[place(webm.Audio)], late)
+		g.note(place(webm.Audio), f, late)
 	}
 }
 

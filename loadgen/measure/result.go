@@ -25,6 +25,8 @@ type Track struct {
 	Altered       int64  `json:"altered"`         // passed through, but with other bytes; looked at in sound and key frames
 	SkippedAtJoin int64  `json:"skipped_at_join"` // due after the request, but before the picture the body began with
 	Latency       Spread `json:"latency"`
+	// Parts is the latency before and after the run's split; null without one.
+	Parts *[2]Spread `json:"latency_before_and_after,omitempty"`
 }
 
 // Viewers is what became of the viewers themselves.
@@ -113,6 +115,9 @@ func (g *Group) trackResult(p int, kind webm.Kind) *Track {
 	r := &Track{
 		Received: tally.received, Duplicated: tally.duplicated, Disordered: tally.disordered, Unmatched: tally.unmatched,
 		Altered: tally.altered, Latency: SpreadOf(g.latency[p]),
+	}
+	if g.split > 0 {
+		r.Parts = &[2]Spread{SpreadOf(g.parts[p][0]), SpreadOf(g.parts[p][1])}
 	}
 	switch {
 	case g.passed[p] > g.transcode[p]:

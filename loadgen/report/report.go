@@ -40,6 +40,7 @@ type Settings struct {
 	Input    string  `json:"input"`
 	Looped   bool    `json:"looped"`
 	Viewers  int     `json:"viewers"`
+	Slow     int     `json:"slow_viewers"` // that joined half way
 	Ramp     float64 `json:"ramp_s"`
 	Duration float64 `json:"duration_s"`
 	Threads  int     `json:"reader_threads"`

@@ -72,6 +72,10 @@ func (t *table) latencies(r *Report) {
 	t.line("milliseconds\tp50\tp90\tp99\tp99.9\tmax\tcount\t")
 	for _, kind := range kinds(r) {
 		t.spread("latency "+kind, r.Tracks[kind].Latency)
+		if parts := r.Tracks[kind].Parts; parts != nil {
+			t.spread("  without slow viewers", parts[0])
+			t.spread(fmt.Sprintf("  beside %d slow viewers", r.Settings.Slow), parts[1])
+		}
 	}
 	t.spread("noise floor before", r.Noise.Before)
 	if r.Viewers.Wanted == 0 {

@@ -18,6 +18,7 @@ import (
 	"tureen/loadgen/proc"
 	"tureen/loadgen/publish"
 	"tureen/loadgen/report"
+	"tureen/loadgen/slow"
 	"tureen/loadgen/view"
 )
 
@@ -38,6 +39,7 @@ type Config struct {
 	Source      *publish.Source
 	Noise       *publish.Source // what calibrates; must be Traceable
 	Viewers     int
+	Slow        int           // viewers that join half way and take too little
 	Ramp        time.Duration // in which the viewers join, evenly
 	Duration    time.Duration // from the last join on
 	Calibration time.Duration
@@ -108,21 +110,21 @@ func start(cfg Config) (*trial, error) {
 		// One thread reads well over 100,000 frames a second; more would only take cores from a server beside it.
 		cfg.Threads = min(max(runtime.NumCPU()/2, 1), 4)
 	}
-	if cfg.Viewers < 1 || cfg.Duration <= 0 || cfg.Ramp < 0 {
+	if cfg.Viewers < 1 || cfg.Duration <= 0 || cfg.Ramp < 0 || cfg.Slow < 0 {
 		return nil, fmt.Errorf("%w: at least one viewer, a duration above zero and no negative ramp are needed", ErrNoRun)
 	}
 	if cfg.Source.Restarts {
 		return nil, fmt.Errorf("%w: timestamps of %s begin anew in the middle, so that frames can't be told apart", ErrNoRun, cfg.Source.Name)
 	}
-	want := uint64(cfg.Viewers + spareFiles)
+	want := uint64(cfg.Viewers + cfg.Slow + spareFiles)
 	if limit, err := proc.RaiseDescriptors(want); err != nil || limit < want {
-		return nil, fmt.Errorf("%w: %d viewers need %d open files, the limit is %d (ulimit -n)", ErrNoRun, cfg.Viewers, want, limit)
+		return nil, fmt.Errorf("%w: %d viewers need %d open files, the limit is %d (ulimit -n)", ErrNoRun, cfg.Viewers+cfg.Slow, want, limit)
 	}
 	t := &trial{cfg: cfg, epoch: time.Now()}
 	t.report = report.New(t.epoch)
 	t.report.Settings = report.Settings{
 		Target: cfg.Target.Base(), Path: cfg.Target.Path, Input: cfg.Source.Name, Looped: cfg.Source.Period > 0,
-		Viewers: cfg.Viewers, Ramp: cfg.Ramp.Seconds(), Duration: cfg.Duration.Seconds(), Threads: cfg.Threads,
+		Viewers: cfg.Viewers, Slow: cfg.Slow, Ramp: cfg.Ramp.Seconds(), Duration: cfg.Duration.Seconds(), Threads: cfg.Threads,
 	}
 	var err error
 	if t.pool, err = view.Start(cfg.Threads, t.epoch); err != nil {
@@ -331,6 +333,10 @@ func (t *trial) watch(ctx context.Context, start time.Duration) {
 	sleep(ctx, full-t.since())
 	t.cfg.Progress("measuring for %v", t.cfg.Duration)
 	from := t.usage()
+	if t.cfg.Slow > 0 {
+		crowd := t.joinSlow(ctx, t.halfWay(first))
+		defer crowd.Stop()
+	}
 	t.sampleUntil(ctx, end)
 	t.reportUsage(from, t.usage())
 
@@ -361,10 +367,25 @@ func (t *trial) join(start, first, end time.Duration) {
 	if !t.cfg.Source.Traceable() {
 		t.pool.CapturePictures()
 	}
+	if t.cfg.Slow > 0 {
+		group.SplitAt(t.halfWay(first))
+	}
 	t.group = group
 	t.collector.Add(group)
 	t.collector.Do(t.noise.Reset)
 	t.pool.Join(viewers)
+}
+
+// halfWay is when slow viewers join: half of the duration after the last of those who are measured.
+func (t *trial) halfWay(first time.Duration) time.Duration {
+	return first + t.cfg.Ramp + t.cfg.Duration/2
+}
+
+// joinSlow waits for the moment and has the slow viewers join beside those that are measured.
+func (t *trial) joinSlow(ctx context.Context, at time.Duration) *slow.Crowd {
+	t.sampleUntil(ctx, at)
+	t.cfg.Progress("%d slow viewers join", t.cfg.Slow)
+	return slow.Start(ctx, t.cfg.Target.Address, t.cfg.Target.Host, t.cfg.Target.Path, t.cfg.Slow)
 }
 
 // settle waits until all has come, a time at most.

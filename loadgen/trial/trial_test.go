@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +88,48 @@ func TestPerfectServer(t *testing.T) {
 				t.Errorf("noise %+v, generator %+v, %d bytes", r.Noise, r.Generator, r.BytesRead)
 			}
 		})
+	}
+}
+
+// A server that lets slow viewers delay the others is found out.
+func TestSlowViewers(t *testing.T) {
+	t.Parallel()
+	const (
+		slow  = 4
+		delay = 100 * time.Millisecond
+	)
+	var joined atomic.Int64
+	s := &server{
+		onWatch: func(viewer int, _ http.ResponseWriter) bool {
+			if viewer >= viewers {
+				joined.Add(1)
+			}
+			return false
+		},
+		onFrame: func(int, int, webm.Frame) (int, time.Duration) {
+			if joined.Load() > 0 {
+				return 1, delay / 4 // it adds up, frame by frame
+			}
+			return 1, 0
+		},
+	}
+	cfg := config(t, serve(t, s), "webm-load")
+	cfg.Slow, cfg.Duration = slow, 3*time.Second
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := joined.Load(); n < slow || r.Settings.Slow != slow {
+		t.Errorf("%d slow viewers joined, settings %+v", n, r.Settings)
+	}
+	for kind, k := range r.Tracks {
+		if k.Parts == nil {
+			t.Fatalf("%s: the latencies aren't told apart", kind)
+		}
+		without, beside := k.Parts[0], k.Parts[1]
+		if without.Count+beside.Count != k.Latency.Count || beside.Quantile99() < delay || without.P50 >= beside.P50 {
+			t.Errorf("%s: without slow viewers %+v, beside them %+v", kind, without, beside)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ type runCommand struct {
 	Session     string        `placeholder:"ID" help:"Session id of the stream; by default one of its own."`
 	Input       string        `default:"webm-load" placeholder:"NAME|FILE" help:"Fixture, or WebM or Matroska file, to publish (${default}). What can be looped plays without a seam; the rest is sent once."`
 	Viewers     int           `default:"100" help:"Number of viewers."`
+	Slow        int           `default:"0" help:"Number of slow viewers that join beside them half way: they never read, read 1 KB/s, half-close, or vanish and come again. Latencies are then also reported without and beside them."`
 	Ramp        time.Duration `default:"1s" help:"Time over which the viewers join. The schedule doesn't wait for their answers."`
 	Duration    time.Duration `default:"30s" help:"Time to measure after the last viewer is to join."`
 	PID         []int32       `name:"pid" placeholder:"N" help:"Server processes whose CPU and memory are measured, children included. By default those that listen on the target's port, when it is of this machine."`
@@ -29,6 +30,8 @@ func (c *runCommand) Validate() error {
 	switch {
 	case c.Viewers < 1:
 		return errors.New("--viewers: at least 1")
+	case c.Slow < 0:
+		return errors.New("--slow: not below 0")
 	case c.Duration <= 0:
 		return errors.New("--duration: more than 0")
 	case c.Ramp < 0:
@@ -61,7 +64,7 @@ func (c *runCommand) Run(a *app) error {
 		}
 	}
 	r, err := trial.Run(a.ctx, trial.Config{
-		Target: target, Source: source, Noise: noise, Viewers: c.Viewers, Ramp: c.Ramp, Duration: c.Duration,
+		Target: target, Source: source, Noise: noise, Viewers: c.Viewers, Slow: c.Slow, Ramp: c.Ramp, Duration: c.Duration,
 		Calibration: c.Calibration, Threads: c.Threads, PIDs: c.PID, Progress: a.progress,
 	})
 	if err != nil {
