@@ -149,17 +149,20 @@ func Once(f *fixtures.Clip) (*Source, error) {
 // restart is how far timestamps must fall to be a new beginning rather than another order.
 const restart = 500 * time.Millisecond
 
-// joinRestarts lets what begins anew follow what came before, so that it is sent after it and not with it.
+// joinRestarts lets what begins anew follow what came before, so that it is sent after it and not with it. Only a track
+// that falls behind itself does: containers may hold a second of pictures before that second's sound.
 func (s *Source) joinRestarts() {
 	var shift, newest time.Duration
+	reached := map[webm.Kind]time.Duration{}
 	for i := range s.Frames {
 		f := &s.Frames[i]
-		if i > 0 && f.PTS+shift < newest-restart {
+		if at, seen := reached[f.Kind]; seen && f.PTS+shift < at-restart {
 			shift = newest - f.PTS
 			s.Restarts = true
 		}
 		f.PTS += shift
 		newest = max(newest, f.PTS)
+		reached[f.Kind] = max(reached[f.Kind], f.PTS)
 	}
 }
 
