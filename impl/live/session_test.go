@@ -730,6 +730,45 @@ func TestJoinPolicy(t *testing.T) {
 	}
 }
 
+// TestJoinAsksForKeyFrame: where the publisher's pictures are being encoded, a
+// viewer gets a new key frame rather than an old one played again, unless the
+// old one is fresh or the publisher pauses.
+func TestJoinAsksForKeyFrame(t *testing.T) {
+	now := time.Unix(1000, 0)
+	asked := 0
+	ask := func() { asked++ }
+	s := newStream(new(Counts))
+	s.begin(pictures)
+	s.asks.Store(&ask)
+	add := func(after time.Duration, key bool) {
+		s.append(media.Frame{Kind: media.Video, Key: key, Payload: []byte{1}}, after, now.Add(after))
+	}
+	join := func(after time.Duration, slot uint64, times int) {
+		t.Helper()
+		if got := s.Join(now.Add(after)).Sequence; got != slot || asked != times {
+			t.Errorf("after %v a viewer starts at slot %d, %d key frames were asked for; want %d, %d", after, got, asked, slot, times)
+		}
+	}
+	add(0, true)
+	add(fresh, false)
+	join(fresh, 0, 0)
+	join(fresh+ms, 2, 1)
+	add(fresh+100*ms, false)
+	join(fresh+100*ms, 3, 1) // one is on its way
+	join(fresh+100*ms+flowing+ms, 0, 1)
+	add(fresh+seldom+200*ms, false)
+	join(fresh+seldom+200*ms, 4, 2) // it has not come
+	add(fresh+seldom+300*ms, true)
+	join(fresh+seldom+300*ms, 4, 2)
+
+	none := (func())(nil)
+	s.asks.Store(&none)
+	add(2*time.Second, false)
+	join(2*time.Second, 4, 2)
+	s.asks.Store(nil)
+	join(2*time.Second, 4, 2)
+}
+
 func TestChunk(t *testing.T) {
 	for size, want := range map[int]string{1: "1", 0xabc: "abc", 1 << 20: "100000"} {
 		b := bytes.Repeat([]byte{'x'}, size)

@@ -481,7 +481,7 @@ func (t *timeline) inOrder(q *queued, now time.Time) bool {
 		return next[0].segment != q.segment || next[0].Time >= q.Time
 	}
 	late := t.late[other].get(now)
-	if late == 0 && q.Sent >= q.Time || q.newest > q.Time+late+jitter {
+	if late == 0 && q.Sent >= q.Time || max(q.sent[media.Video], q.sent[media.Audio]) > q.Time+late+jitter {
 		return true
 	}
 	return !t.full() && !now.Before(t.patience(q, now))

@@ -197,6 +197,86 @@ func exact(t *testing.T, out []event) {
 	}
 }
 
+// TestPicturesBeforeSound: a second of pictures, then that second's sound, as a
+// fragmented MP4 holds them. All of it goes out in order and undamaged, whether
+// fragments come as they are made or all at once, and no faster than it plays.
+func TestPicturesBeforeSound(t *testing.T) {
+	const fragment = time.Second
+	for _, live := range []bool{true, false} {
+		r := newRun(both)
+		n := 0
+		for from := time.Duration(0); from < 5*fragment; from += fragment {
+			come := time.Duration(0)
+			if live {
+				come = from + fragment
+			}
+			for at := from; at < from+fragment; at += step {
+				r.send(come, frame(media.Video, at))
+				n++
+			}
+			for at := from; at < from+fragment; at += sound {
+				r.send(come, frame(media.Audio, at))
+				n++
+			}
+		}
+		out := r.end()
+		ordered(t, out, n)
+		exact(t, out)
+		for _, e := range out {
+			if early := e.at - (e.after - out[0].after); early > lead+step {
+				t.Fatalf("live %v: %v at %v went out %v early", live, e.kind, e.at, early)
+			}
+			if late := e.after - e.at; live && late > fragment+100*ms {
+				t.Fatalf("%v at %v went out %v after it could", e.kind, e.at, late)
+			}
+		}
+	}
+}
+
+// TestPicturesWaitForNoMoreSound: sound that comes late, as from an encoder, but
+// each packet where the one before it ended. A picture goes out once the sound up
+// to it has come; the packet that begins after it is not waited for.
+func TestPicturesWaitForNoMoreSound(t *testing.T) {
+	const late = 60 * ms
+	r := newRun(both)
+	for at := time.Duration(0); at < 4*time.Second; at += sound {
+		if at%step == 0 {
+			r.send(at, frame(media.Video, at))
+		}
+		if at >= late {
+			r.send(at, frame(media.Audio, at-late))
+		}
+	}
+	for _, e := range r.end() {
+		if after := e.after - e.at; e.kind == media.Video && e.at > time.Second && after > late-sound {
+			t.Fatalf("video at %v went out %v later, want %v", e.at, after, late-sound)
+		}
+	}
+}
+
+// TestLyingLengths: frames that say they last longer than they do have nothing
+// go out before they have come.
+func TestLyingLengths(t *testing.T) {
+	const late = 60 * ms
+	r := newRun(both)
+	n := 0
+	for at := time.Duration(0); at < 4*time.Second; at += sound {
+		if at%step == 0 {
+			r.send(at, frame(media.Video, at))
+			n++
+		}
+		if at >= late {
+			f := frame(media.Audio, at-late)
+			f.Duration = 3 * sound
+			r.send(at, f)
+			n++
+		}
+	}
+	out := r.end()
+	ordered(t, out, n)
+	exact(t, out)
+}
+
 // TestLaces: eight packets in a block, of which the later ones belong between
 // pictures that follow (WAT-5). Each goes out at its own time, whether the
 // publisher sends in real time or all at once.
