@@ -25,7 +25,7 @@ type decoding struct {
 func (r *reading) decode(job pipe.Job, begin func([]pipe.Track) (media.Item, error), place func(*media.Frame)) (*decoding, error) {
 	job.Session = r.publisher.ID()
 	job.SampleRate, job.Channels = r.publisher.Sound()
-	process, err := r.transcoders.Start(job)
+	process, err := r.transcoders.Start(r.publisher.Context(), job)
 	if err != nil {
 		return nil, r.outcome(err)
 	}
@@ -33,7 +33,7 @@ func (r *reading) decode(job pipe.Job, begin func([]pipe.Track) (media.Item, err
 	go d.collect(begin, place)
 	go func() {
 		select {
-		case <-r.publisher.Done():
+		case <-r.publisher.Context().Done():
 			process.Close()
 		case <-d.over:
 		}
@@ -102,10 +102,10 @@ func (d *decoding) failed() bool {
 // is judged by that, whatever its decoders made of the rest.
 func (r *reading) outcome(err error) error {
 	var failure *pipe.Failure
-	var crash *transcode.CrashError
+	var fault *Fault
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.As(err, &fault):
+		return err
 	case errors.Is(err, transcode.ErrNone):
 		return fmt.Errorf("%w: it would have to be transcoded, and %w; %s", ErrUnsupported, err, accepted)
 	case errors.As(err, &failure) && failure.Reason == pipe.Unsupported:
@@ -114,10 +114,10 @@ func (r *reading) outcome(err error) error {
 		return nil
 	case errors.As(err, &failure) && failure.Reason == pipe.Malformed:
 		return fmt.Errorf("%w: %w", ErrMalformed, failure)
-	case failure != nil, errors.As(err, &crash), errors.Is(err, pipe.ErrProtocol):
-		return fmt.Errorf("%w: %w", ErrTranscoder, err)
+	case errors.Is(err, transcode.ErrCapacity), errors.Is(err, ErrUnsupported):
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: %w", ErrTranscoder, err)
 }
 
 // container has a transcoder take apart all of a body that isn't Matroska.
