@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"tureen/impl/media"
@@ -97,7 +98,7 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 	for kind := range p.passages {
 		p.passages[kind] = newPassage(first.Time)
 	}
-	p.decoding, err = r.decode(pipe.Job{OwnTimes: true}, func(decoded []pipe.Track) (media.Item, error) {
+	p.decoding, err = r.decode(codecs(cut), pipe.Job{OwnTimes: true}, func(decoded []pipe.Track) (media.Item, error) {
 		return join(taken, decoded)
 	}, p.place)
 	if err != nil {
@@ -118,6 +119,15 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 		return end
 	}
 	return err
+}
+
+// codecs names those of tracks.
+func codecs(tracks []webm.Track) string {
+	var names []string
+	for _, t := range tracks {
+		names = append(names, t.Codec)
+	}
+	return strings.Join(names, " and ")
 }
 
 // join puts the tracks that pass and those that were decoded together.
@@ -239,7 +249,7 @@ func (p *parting) broken() error {
 		return nil
 	}
 	if p.err == nil {
-		return errEnded
+		return fmt.Errorf("%w: it ended before its body", ErrTranscoder)
 	}
 	return p.reading.outcome(p.err)
 }
@@ -259,6 +269,9 @@ func (p *parting) finish() error {
 			return err
 		}
 	case <-p.over:
+	}
+	if <-p.over; p.err == nil {
+		return nil
 	}
 	return p.broken()
 }

@@ -87,7 +87,7 @@ func Run(body io.Reader, p *live.Publisher, transcoders *transcode.Pool, hooks H
 	r := &reading{
 		items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p, transcoders: transcoders, hooks: hooks,
 	}
-	r.source = &source{body: body, pause: r.pause, done: p.Done()}
+	r.source = &source{body: body, pause: r.pause, done: p.Context().Done()}
 	go r.run()
 	if err := r.handOn(); err != nil {
 		return Summary{SessionID: p.ID()}, r.done, err
@@ -262,7 +262,7 @@ func (r *reading) judge() error {
 		return ErrEmpty
 	case errors.Is(r.err, webm.ErrCutHeader):
 		return fmt.Errorf("%w: %w", ErrMalformed, r.err)
-	case r.err == nil, r.err == io.EOF, errors.Is(r.err, webm.ErrCutFrame):
+	case r.err == nil, errors.Is(r.err, io.EOF), errors.Is(r.err, io.ErrUnexpectedEOF), errors.Is(r.err, webm.ErrCutFrame):
 		return nil
 	}
 	return r.err

@@ -81,6 +81,7 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 	find.GetStaticPad("sink").AddProbe(gst.PadProbeTypeEventDownstream, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
 		if event := info.GetEvent(); event != nil && event.Type() == gst.EventTypeCustomDownstream {
 			g.paused()
+			return gst.PadProbeDrop // it has told all
 		}
 		return gst.PadProbeOK
 	})
