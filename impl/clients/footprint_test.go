@@ -83,8 +83,9 @@ func (p *proxy) quiet(t *testing.T, files int) footprint {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		f := p.footprint(t)
-		if f.transcoders == 1 && (files == 0 || f.descriptors <= files) {
+		f, said := p.footprint(t), p.stderr.String()
+		over := strings.Count(said, "publisher accepted") == strings.Count(said, "publisher done")+strings.Count(said, "publisher ended")
+		if over && f.transcoders == 1 && (files == 0 || f.descriptors <= files) {
 			return f
 		}
 		if time.Now().After(deadline) {
