@@ -140,7 +140,9 @@ func (r *reading) container(body io.Reader, format string) error {
 		<-d.over
 		return err
 	}
-	err = d.end()
+	if err = d.end(); err == nil {
+		io.Copy(io.Discard, body) // what follows the media; the source has the error
+	}
 	if late := r.units.indexLast(); late && errors.Is(err, ErrUnsupported) {
 		return fmt.Errorf("%w: %s", ErrUnsupported, indexLast)
 	}

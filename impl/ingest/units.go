@@ -34,9 +34,10 @@ func newUnits(format string) units {
 // parts is a container of one part after the other, each of which tells its size
 // in its first bytes.
 type parts struct {
-	head int                     // how many bytes size looks at
+	head int                     // how many bytes size looks at, at least
 	size func(head []byte) int64 // of the whole part; 0 for a head that isn't complete yet
 	seen []byte                  // of the head
+	more int                     // bytes that the head has besides
 	left int64                   // of the part
 }
 
@@ -48,17 +49,18 @@ func (r *parts) add(b []byte) error {
 			b = b[n:]
 			continue
 		}
-		n := min(r.head-len(r.seen), len(b))
+		n := min(r.head+r.more-len(r.seen), len(b))
 		r.seen = append(r.seen, b[:n]...)
 		b = b[n:]
-		if len(r.seen) < r.head {
+		if len(r.seen) < r.head+r.more {
 			return nil
 		}
 		size := r.size(r.seen)
 		if size == 0 {
-			r.head++
+			r.more++
 			continue
 		}
+		r.more = 0
 		r.left = max(size-int64(len(r.seen)), 0)
 		r.seen = r.seen[:0]
 	}

@@ -208,6 +208,8 @@ func (t *Process) Pause() (holds bool) {
 		return holds
 	case <-t.read:
 		return true
+	case <-t.ended: // it had come to its own end before
+		return true
 	}
 }
 

@@ -33,11 +33,16 @@ type graph struct {
 	find     *gst.Element
 	events   chan any
 	began    time.Time
+	sequence *sequence
+	waited   atomic.Int64 // nanoseconds that frames had to wait for the proxy, or for it to know the tracks
 
 	announced chan struct{} // closed when the proxy knows the tracks
 	overdue   chan struct{} // closed when a track had its time to come
-	hungry    chan struct{} // capacity 1: the source has nothing left
-	media     atomic.Int64  // buffers of the tracks, as the container holds them
+	hungry    chan struct{} // capacity 1: the source has handed on more
+	pushed    int64         // buffers that went into the source
+	taken     atomic.Int64  // those that left it
+	handled   atomic.Int64  // those of which the demuxer has made what it could
+	media     atomic.Bool   // the body holds more than headers
 	bytes     atomic.Int64  // of the body
 	body      atomic.Bool   // has ended
 	known     atomic.Bool   // the format has been recognised
@@ -78,9 +83,18 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 	g := &graph{
 		job: job, out: out, pipeline: pipeline, source: app.SrcFromElement(source), find: find, began: time.Now(),
 		events:    make(chan any, 64),
+		sequence:  newSequence(out.frame),
 		announced: make(chan struct{}), overdue: make(chan struct{}), hungry: make(chan struct{}, 1),
 	}
-	g.source.SetCallbacks(&app.SourceCallbacks{NeedDataFunc: func(*app.Source, uint) { signal(g.hungry) }})
+	source.GetStaticPad("src").AddProbe(gst.PadProbeTypeBuffer, func(*gst.Pad, *gst.PadProbeInfo) gst.PadProbeReturn {
+		g.taken.Add(1)
+		return gst.PadProbeOK
+	})
+	g.source.SetCallbacks(&app.SourceCallbacks{NeedDataFunc: func(*app.Source, uint) {
+		// The same thread takes what was pushed through the demuxer, and has come back.
+		g.handled.Store(g.taken.Load())
+		signal(g.hungry)
+	}})
 	if _, err := find.Connect("have-type", g.recognised); err != nil {
 		return nil, fmt.Errorf("build a pipeline: %w", err)
 	}
@@ -88,13 +102,6 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 		return nil, fmt.Errorf("start a pipeline: %w", err)
 	}
 	return g, nil
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // tell has run know of something.
@@ -112,6 +119,7 @@ func (g *graph) push(b []byte) {
 	}
 	buffer := gst.NewBufferFromBytes(b)
 	g.bytes.Add(int64(len(b)))
+	g.pushed++
 	g.source.PushBuffer(buffer) // fails only when the graph has, which tells so itself
 	runtime.KeepAlive(buffer)
 }
@@ -122,20 +130,19 @@ func (g *graph) end() {
 	g.source.EndStream()
 }
 
-// settle is how long what the source has handed on may take to show.
-const settle = 100 * time.Millisecond
-
 // pause answers, once all that was pushed has been taken in, whether it holds
-// more than headers.
+// more than headers. A demuxer that takes longer is busy with more than these.
 func (g *graph) pause() {
-	for range 2 { // the first may have been said before the last push
+	const longest = 2 * time.Second
+	holds := []byte{0}
+	for deadline := time.After(longest); g.handled.Load() < g.pushed && holds[0] == 0; {
 		select {
 		case <-g.hungry:
-		case <-time.After(settle):
+		case <-deadline:
+			holds[0] = 1
 		}
 	}
-	holds := []byte{0}
-	if g.media.Load() > 0 {
+	if g.media.Load() {
 		holds[0] = 1
 	}
 	g.out.message(pipe.Paused, holds) // fails with the proxy
