@@ -252,6 +252,9 @@ func (d decoded) checkLips(t *testing.T, original decoded, rate int) {
 	was, is := original.apart(rate), d.apart(rate)
 	var shifts []time.Duration
 	for second, distance := range was {
+		if second == 0 {
+			continue // that beep may be cut: it begins with the sound
+		}
 		now, ok := is[second]
 		if !ok {
 			t.Errorf("second %d has no beep, or no flash", second)
@@ -264,10 +267,11 @@ func (d decoded) checkLips(t *testing.T, original decoded, rate int) {
 		return
 	}
 	least, most := slices.Min(shifts), slices.Max(shifts)
-	t.Logf("beeps come %.1f to %.1f ms later against their flashes than at the publisher", ms(least), ms(most))
 	if least < -maxApart || most > maxApart || most-least > maxDrift {
 		t.Errorf("beeps come %v to %v later against their flashes than at the publisher", least, most)
+		return
 	}
+	t.Logf("beeps come %.1f to %.1f ms later against their flashes than at the publisher", ms(least), ms(most))
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -21,8 +21,8 @@ type decoding struct {
 }
 
 // decode starts a transcoder. begin makes the item that its tracks are handed
-// on with, place puts a frame's time onto the publisher's clock.
-func (r *reading) decode(job pipe.Job, begin func([]pipe.Track) (media.Item, error), place func(*media.Frame)) (*decoding, error) {
+// on with; emit hands on a frame, and tells whether there is use for another.
+func (r *reading) decode(job pipe.Job, begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool) (*decoding, error) {
 	job.Session = r.publisher.ID()
 	job.SampleRate, job.Channels = r.publisher.Sound()
 	process, err := r.transcoders.Start(job)
@@ -30,7 +30,7 @@ func (r *reading) decode(job pipe.Job, begin func([]pipe.Track) (media.Item, err
 		return nil, r.outcome(err)
 	}
 	d := &decoding{process: process, reading: r, announced: make(chan struct{}), over: make(chan struct{})}
-	go d.collect(begin, place)
+	go d.collect(begin, emit)
 	go func() {
 		select {
 		case <-r.publisher.Done():
@@ -42,7 +42,7 @@ func (r *reading) decode(job pipe.Job, begin func([]pipe.Track) (media.Item, err
 }
 
 // collect hands on what the transcoder gives out.
-func (d *decoding) collect(begin func([]pipe.Track) (media.Item, error), place func(*media.Frame)) {
+func (d *decoding) collect(begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool) {
 	defer close(d.over)
 	defer d.process.Close()
 	defer contain(&d.err)
@@ -71,7 +71,7 @@ func (d *decoding) collect(begin func([]pipe.Track) (media.Item, error), place f
 			}
 			return
 		}
-		if place(&f); !d.reading.hand(media.Item{Frame: f}) {
+		if !emit(f) {
 			return
 		}
 	}
@@ -86,16 +86,6 @@ func (d *decoding) end() error {
 	d.process.End() // when it fails, d.err says why
 	<-d.over
 	return d.reading.outcome(d.err)
-}
-
-// failed reports whether the transcoder is gone before its time.
-func (d *decoding) failed() bool {
-	select {
-	case <-d.over:
-		return true
-	default:
-		return false
-	}
 }
 
 // outcome is what a transcoder's end means for the body. A body that broke off
@@ -129,7 +119,7 @@ func (r *reading) container(body io.Reader, format string) error {
 			r.tracks = append(r.tracks, told(t.Output.Kind, t.Input, t.Input == t.Output.Codec))
 		}
 		return item, r.hooks.Accept(mediaType(format, r.tracks), r.tracks)
-	}, func(*media.Frame) {})
+	}, func(f media.Frame) bool { return r.hand(media.Item{Frame: f}) })
 	if err != nil {
 		return err
 	}

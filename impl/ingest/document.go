@@ -1,10 +1,13 @@
 package ingest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
+	"tureen/impl/interleave"
 	"tureen/impl/media"
 	"tureen/impl/transcode/pipe"
 	"tureen/impl/webm"
@@ -64,14 +67,9 @@ type parting struct {
 	*decoding
 	numbers  [media.Kinds]uint64 // of the tracks that are; 0 of those that pass
 	passages [media.Kinds]*passage
-	block    []byte        // room for a frame on its way to the transcoder
-	held     []media.Frame // that pass, until all tracks are known
-	size     int           // of these, in bytes
+	block    []byte            // room for a frame on its way to the transcoder
+	order    *interleave.Queue // of what passes and what comes back; nil when nothing passes
 }
-
-// maxHeld bounds what passes and must wait until the transcoder knows its
-// tracks. It takes no longer than a second for that.
-const maxHeld = 8 << 20
 
 // part hands on a document some of whose tracks are transcoded.
 func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
@@ -88,12 +86,18 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 	for kind := range p.passages {
 		p.passages[kind] = newPassage(first.Time)
 	}
+	if len(cut) < len(taken) {
+		p.order = interleave.New(p.write)
+		p.order.Open(media.Video)
+		p.order.Open(media.Audio)
+	}
 	p.decoding, err = r.decode(pipe.Job{OwnTimes: true}, func(decoded []pipe.Track) (media.Item, error) {
 		return join(taken, decoded)
-	}, p.place)
+	}, func(f media.Frame) bool { return p.emit(r, f) })
 	if err != nil {
 		return err
 	}
+	defer p.interleave()()
 	p.process.Write(webm.Document(cut)) // when it fails, p.err says why
 	for frame := first; ; {
 		if err := p.take(frame); err != nil {
@@ -108,6 +112,20 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 		return end
 	}
 	return err
+}
+
+// interleave begins to put the tracks in order, which end ends.
+func (p *parting) interleave() (end func()) {
+	if p.order == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { p.order.Run(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // join puts the tracks that pass and those that were decoded together.
@@ -127,57 +145,57 @@ func join(taken []webm.Track, decoded []pipe.Track) (media.Item, error) {
 	return item, nil
 }
 
-// place puts a frame back onto the publisher's clock.
-func (p *parting) place(f *media.Frame) {
+// emit hands on a frame that comes back; false when there is no use for more.
+func (p *parting) emit(r *reading, f media.Frame) bool {
 	f.Time = p.passages[f.Kind].back(f.Time)
 	f.Sent = f.Time
+	if p.order == nil {
+		return r.hand(media.Item{Frame: f})
+	}
+	_, err := p.order.Put(f)
+	return err == nil
+}
+
+// write hands on a frame in its turn, once the tracks are known.
+func (p *parting) write(f media.Frame) error {
+	select {
+	case <-p.announced:
+	case <-p.over:
+		select {
+		case <-p.announced:
+		default:
+			return errEnded
+		}
+	}
+	if !p.reading.hand(media.Item{Frame: f}) {
+		return errEnded
+	}
+	return nil
 }
 
 // take sends a frame on its way. The error is the transcoder's, when nothing
 // can go on without it.
 func (p *parting) take(f media.Frame) error {
-	if number := p.numbers[f.Kind]; number > 0 {
-		f.Time = p.passages[f.Kind].there(f.Time)
-		p.block = webm.AppendFrame(p.block[:0], number, f)
-		if _, err := p.process.Write(p.block); err != nil {
+	number := p.numbers[f.Kind]
+	if number == 0 {
+		if _, err := p.order.Put(f); err != nil {
 			return p.broken()
 		}
 		return nil
 	}
-	select {
-	case <-p.announced:
-		return p.release(&f)
-	default:
+	if p.order != nil {
+		p.order.Feed(f.Kind, f.Time)
 	}
-	p.held = append(p.held, f)
-	if p.size += len(f.Payload); p.size < maxHeld && !p.failed() {
-		return nil
-	}
-	select {
-	case <-p.announced:
-		return p.release(nil)
-	case <-p.over:
+	f.Time = p.passages[f.Kind].there(f.Time)
+	p.block = webm.AppendFrame(p.block[:0], number, f)
+	if _, err := p.process.Write(p.block); err != nil {
 		return p.broken()
 	}
+	return nil
 }
 
 // errEnded is a publisher that has been ended.
 var errEnded = errors.New("the publisher has been ended")
-
-// release hands on the frames that were held, and then one more, if any.
-func (p *parting) release(next *media.Frame) error {
-	held := p.held
-	p.held, p.size = nil, 0
-	if next != nil {
-		held = append(held, *next)
-	}
-	for _, f := range held {
-		if !p.reading.hand(media.Item{Frame: f}) {
-			return errEnded
-		}
-	}
-	return nil
-}
 
 // broken is why the transcoder takes no more; nil when its tracks have ended
 // and others go on.
@@ -185,8 +203,8 @@ func (p *parting) broken() error {
 	<-p.over
 	select {
 	case <-p.announced:
-		if p.somePass() {
-			return nil
+		if p.order != nil {
+			return p.close(true)
 		}
 	default:
 	}
@@ -196,23 +214,26 @@ func (p *parting) broken() error {
 	return p.reading.outcome(p.err)
 }
 
-// somePass reports whether some tracks aren't the transcoder's.
-func (p *parting) somePass() bool {
-	return len(p.reading.tracks) > 1 && slices.Contains(p.numbers[:], 0)
-}
-
-// finish takes the document to its end: the frames that are still held, and
-// what the transcoder still has.
-func (p *parting) finish() error {
-	p.process.End() // when it fails, p.err says why
-	if len(p.held) > 0 {
-		select {
-		case <-p.announced:
-			if err := p.release(nil); err != nil {
+// close says that the tracks that are transcoded, or those that aren't, have
+// ended, and returns when their last frames have been handed on.
+func (p *parting) close(transcoded bool) error {
+	for kind, number := range p.numbers {
+		if (number > 0) == transcoded {
+			if err := p.order.Finish(media.Kind(kind)); err != nil {
 				return err
 			}
-		case <-p.over:
 		}
+	}
+	return nil
+}
+
+// finish takes the document to its end: the frames that still wait, and what the
+// transcoder still has.
+func (p *parting) finish() error {
+	p.process.End() // when it fails, p.err says why
+	if p.order != nil && p.close(false) != nil {
+		<-p.over
+		return p.reading.outcome(p.err)
 	}
 	return p.broken()
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/go-gst/go-gst/gst"
 	"github.com/go-gst/go-gst/gst/app"
 
+	"tureen/impl/interleave"
 	"tureen/impl/media"
 	"tureen/impl/transcode/pipe"
 	"tureen/impl/webm"
@@ -149,7 +150,7 @@ func (b *branch) feeds(info *gst.PadProbeInfo) {
 	if d := buffer.Duration(); b.kind == media.Audio && d != gst.ClockTimeNone {
 		at += time.Duration(d)
 	}
-	b.graph.sequence.feed(b.kind, at)
+	b.graph.order.Feed(b.kind, at)
 }
 
 // decode puts a decoder before the branch's entry, and an encoder's settings
@@ -318,7 +319,7 @@ func (b *branch) run(sink *app.Sink) {
 	}
 	b.graph.tell(closed{b})
 	<-b.graph.announced
-	if b.release() && b.graph.sequence.finish(b.kind) {
+	if b.release() && b.graph.order.Finish(b.kind) == nil {
 		b.graph.tell(emptied{b})
 	}
 }
@@ -410,7 +411,7 @@ func (b *branch) hand(f media.Frame) bool {
 	default:
 	}
 	b.held = append(b.held, f)
-	if f.Time-b.held[0].Time < span {
+	if f.Time-b.held[0].Time < interleave.Span {
 		return true
 	}
 	began := time.Now()
@@ -421,7 +422,7 @@ func (b *branch) hand(f media.Frame) bool {
 	case <-b.graph.overdue:
 	}
 	// The other track is late. Viewers will want what is new then.
-	for len(b.held) > 1 && (f.Time-b.held[0].Time > span || !b.held[0].Key) {
+	for len(b.held) > 1 && (f.Time-b.held[0].Time > interleave.Span || !b.held[0].Key) {
 		b.held = b.held[1:]
 	}
 	return true
@@ -444,7 +445,7 @@ func (b *branch) put(f media.Frame) bool {
 	if !b.accepted {
 		return true
 	}
-	waited, err := b.graph.sequence.put(f)
+	waited, err := b.graph.order.Put(f)
 	b.graph.waited.Add(int64(waited))
 	return err == nil
 }

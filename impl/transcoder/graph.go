@@ -13,6 +13,7 @@ import (
 	"github.com/go-gst/go-gst/gst"
 	"github.com/go-gst/go-gst/gst/app"
 
+	"tureen/impl/interleave"
 	"tureen/impl/media"
 	"tureen/impl/transcode/pipe"
 )
@@ -33,7 +34,7 @@ type graph struct {
 	find     *gst.Element
 	events   chan any
 	began    time.Time
-	sequence *sequence
+	order    *interleave.Queue
 	waited   atomic.Int64 // nanoseconds that frames had to wait for the proxy, or for it to know the tracks
 
 	announced chan struct{} // closed when the proxy knows the tracks
@@ -83,7 +84,7 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 	g := &graph{
 		job: job, out: out, pipeline: pipeline, source: app.SrcFromElement(source), find: find, began: time.Now(),
 		events:    make(chan any, 64),
-		sequence:  newSequence(out.frame),
+		order:     interleave.New(out.frame),
 		announced: make(chan struct{}), overdue: make(chan struct{}), hungry: make(chan struct{}, 1),
 	}
 	source.GetStaticPad("src").AddProbe(gst.PadProbeTypeBuffer, func(*gst.Pad, *gst.PadProbeInfo) gst.PadProbeReturn {
@@ -102,6 +103,13 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 		return nil, fmt.Errorf("start a pipeline: %w", err)
 	}
 	return g, nil
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // tell has run know of something.

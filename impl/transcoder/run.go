@@ -47,7 +47,7 @@ func (g *graph) run() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go g.listen()
-	go g.sequence.run(ctx)
+	go g.order.Run(ctx)
 	var c course
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
@@ -210,7 +210,7 @@ func (g *graph) announce(c *course, branches []*branch) error {
 			continue
 		}
 		b.accepted = true
-		g.sequence.open(b.kind)
+		g.order.Open(b.kind)
 		a.Tracks = append(a.Tracks, pipe.Track{Input: b.codec, Output: track})
 	}
 	if err := g.out.json(pipe.Tracks, a); err != nil {
