@@ -21,9 +21,11 @@ type decoding struct {
 }
 
 // decode starts a transcoder for what a person calls so; "" is what nobody
-// knows. begin makes the item that its tracks are handed
-// on with, place puts a frame's time onto the publisher's clock.
-func (r *reading) decode(what string, job pipe.Job, begin func([]pipe.Track) (media.Item, error), place func(*media.Frame)) (*decoding, error) {
+// knows. begin makes the item that its tracks are handed on with; emit hands on a
+// frame, and tells whether there is use for another.
+func (r *reading) decode(
+	what string, job pipe.Job, begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool,
+) (*decoding, error) {
 	job.Session = r.publisher.ID()
 	job.SampleRate, job.Channels = r.publisher.Sound()
 	process, err := r.transcoders.Start(r.publisher.Context(), job)
@@ -36,7 +38,7 @@ func (r *reading) decode(what string, job pipe.Job, begin func([]pipe.Track) (me
 		return nil, r.outcome(err)
 	}
 	d := &decoding{process: process, reading: r, announced: make(chan struct{}), over: make(chan struct{})}
-	go d.collect(begin, place)
+	go d.collect(begin, emit)
 	go func() {
 		select {
 		case <-r.publisher.Context().Done():
@@ -48,7 +50,7 @@ func (r *reading) decode(what string, job pipe.Job, begin func([]pipe.Track) (me
 }
 
 // collect hands on what the transcoder gives out.
-func (d *decoding) collect(begin func([]pipe.Track) (media.Item, error), place func(*media.Frame)) {
+func (d *decoding) collect(begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool) {
 	defer close(d.over)
 	defer d.process.Close()
 	defer contain(&d.err)
@@ -77,7 +79,7 @@ func (d *decoding) collect(begin func([]pipe.Track) (media.Item, error), place f
 			}
 			return
 		}
-		if place(&f); !d.reading.hand(media.Item{Frame: f}) {
+		if !emit(f) {
 			return
 		}
 	}
@@ -92,16 +94,6 @@ func (d *decoding) end() error {
 	d.process.End() // when it fails, d.err says why
 	<-d.over
 	return d.reading.outcome(d.err)
-}
-
-// failed reports whether the transcoder is gone before its time.
-func (d *decoding) failed() bool {
-	select {
-	case <-d.over:
-		return true
-	default:
-		return false
-	}
 }
 
 // outcome is what a transcoder's end means for the body. A body that broke off
@@ -133,7 +125,7 @@ func (r *reading) container(body io.Reader, format string) error {
 			r.tracks = append(r.tracks, told(t.Output.Kind, t.Input, t.Input == t.Output.Codec))
 		}
 		return item, r.hooks.Accept(mediaType(format, r.tracks), r.tracks)
-	}, func(*media.Frame) {})
+	}, func(f media.Frame) bool { return r.hand(media.Item{Frame: f}) })
 	if err != nil {
 		return err
 	}

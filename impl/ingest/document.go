@@ -1,12 +1,16 @@
 package ingest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"tureen/impl/interleave"
 	"tureen/impl/media"
 	"tureen/impl/transcode/pipe"
 	"tureen/impl/webm"
@@ -66,26 +70,28 @@ type parting struct {
 	*decoding
 	numbers  [media.Kinds]uint64 // of the tracks that are; 0 of those that pass
 	passages [media.Kinds]*passage
-	block    []byte        // room for a frame on its way to the transcoder
-	held     []media.Frame // that pass, until all tracks are known
-	size     int           // of these, in bytes
-	began    time.Time
-	first    time.Duration // the first frame's time
-	newest   time.Duration // the latest one's
-	item     media.Item    // the tracks that pass
-	alone    bool          // they have gone on without the others
+	block    []byte            // room for a frame on its way to the transcoder
+	order    *interleave.Queue // of what passes and what comes back; nil when nothing passes
+	first    time.Duration     // the first frame's time
+	newest   time.Duration     // the latest one's
+
+	began   time.Time
+	passing media.Item  // the tracks that pass
+	decided atomic.Bool // with which tracks the document goes on
+	alone   atomic.Bool // with those that pass
 }
 
-// What passes waits until the transcoder knows its tracks. That takes it a
-// second as a rule, and pictures may be as late as their next key frame.
-const (
-	maxHeld   = 8 << 20 // bytes
-	lateTrack = 11 * time.Second
-)
+// lateTrack is for how long what passes waits until the transcoder knows its
+// tracks. That takes it a second as a rule, and pictures may be as late as their
+// next key frame.
+const lateTrack = 11 * time.Second
+
+// errLate is a transcoded track that comes when others have gone on.
+var errLate = errors.New("the track came too late")
 
 // part hands on a document some of whose tracks are transcoded.
 func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
-	p := &parting{began: time.Now(), item: passing(taken)}
+	p := &parting{began: time.Now(), passing: passing(taken)}
 	for _, t := range cut {
 		p.numbers[t.Kind] = t.Number
 	}
@@ -98,12 +104,21 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 	for kind := range p.passages {
 		p.passages[kind] = newPassage(first.Time)
 	}
+	if len(cut) < len(taken) {
+		p.order = interleave.New(p.write)
+		p.order.Open(media.Video)
+		p.order.Open(media.Audio)
+	}
 	p.decoding, err = r.decode(codecs(cut), pipe.Job{OwnTimes: true}, func(decoded []pipe.Track) (media.Item, error) {
+		if p.decided.Swap(true) {
+			return media.Item{}, errLate
+		}
 		return join(taken, decoded)
-	}, p.place)
+	}, func(f media.Frame) bool { return p.emit(r, f) })
 	if err != nil {
 		return err
 	}
+	defer p.interleave()()
 	r.parting = p
 	p.process.Write(webm.Document(cut)) // when it fails, p.err says why
 	for frame := first; ; {
@@ -121,6 +136,20 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 	return err
 }
 
+// interleave begins to put the tracks in order, which end ends.
+func (p *parting) interleave() (end func()) {
+	if p.order == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { p.order.Run(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
 // codecs names those of tracks.
 func codecs(tracks []webm.Track) string {
 	var names []string
@@ -128,6 +157,16 @@ func codecs(tracks []webm.Track) string {
 		names = append(names, t.Codec)
 	}
 	return strings.Join(names, " and ")
+}
+
+// passing is the item of the tracks that pass.
+func passing(taken []webm.Track) (item media.Item) {
+	for _, t := range taken {
+		if passes(t) {
+			item.Tracks = append(item.Tracks, t.Track)
+		}
+	}
+	return item
 }
 
 // join puts the tracks that pass and those that were decoded together.
@@ -147,58 +186,53 @@ func join(taken []webm.Track, decoded []pipe.Track) (media.Item, error) {
 	return item, nil
 }
 
-// place puts a frame back onto the publisher's clock.
-func (p *parting) place(f *media.Frame) {
+// emit hands on a frame that comes back; false when there is no use for more.
+func (p *parting) emit(r *reading, f media.Frame) bool {
 	f.Time = p.passages[f.Kind].back(f.Time)
 	f.Sent = f.Time
+	if p.order == nil {
+		return r.hand(media.Item{Frame: f})
+	}
+	_, err := p.order.Put(f)
+	return err == nil
 }
 
-// passing is the item of the tracks that pass.
-func passing(taken []webm.Track) (item media.Item) {
-	for _, t := range taken {
-		if passes(t) {
-			item.Tracks = append(item.Tracks, t.Track)
-		}
+// write hands on a frame in its turn, once the tracks are known.
+func (p *parting) write(f media.Frame) error {
+	if err := p.await(); err != nil {
+		return err
 	}
-	return item
+	if !p.reading.hand(media.Item{Frame: f}) {
+		return errEnded
+	}
+	return nil
 }
 
-// span is how much has come.
-func (p *parting) span() time.Duration { return p.newest - p.first }
-
-// take sends a frame on its way. The error is the transcoder's, when nothing
-// can go on without it.
-func (p *parting) take(f media.Frame) error {
-	p.newest = max(p.newest, f.Time)
-	number := p.numbers[f.Kind]
-	switch {
-	case number > 0 && p.alone:
-		return nil
-	case number > 0:
-		f.Time = p.passages[f.Kind].there(f.Time)
-		p.block = webm.AppendFrame(p.block[:0], number, f)
-		if _, err := p.process.Write(p.block); err != nil {
-			return p.broken()
-		}
-		return nil
-	case p.known():
-		return p.release(&f)
-	}
-	p.held = append(p.held, f)
-	p.size += len(f.Payload)
-	if p.size < maxHeld && f.Time-p.held[0].Time < lateTrack && !p.failed() {
+// await waits for the tracks. When those that are transcoded don't come in time
+// what passes goes on without.
+func (p *parting) await() error {
+	if p.known() {
 		return nil
 	}
 	timer := time.NewTimer(time.Until(p.began.Add(lateTrack)))
 	defer timer.Stop()
 	select {
 	case <-p.announced:
-		return p.release(nil)
+		return nil
 	case <-p.over:
-		return p.broken()
 	case <-timer.C:
-		return p.goOn()
+		if !p.decided.Swap(true) {
+			return p.goOn()
+		}
+		select { // they have come in this moment
+		case <-p.announced:
+		case <-p.over:
+		}
 	}
+	if !p.known() {
+		return errEnded
+	}
+	return nil
 }
 
 // known reports whether viewers have been told of the tracks.
@@ -207,71 +241,87 @@ func (p *parting) known() bool {
 	case <-p.announced:
 		return true
 	default:
-		return p.alone
+		return p.alone.Load()
 	}
 }
 
-// goOn has what passes go on without a transcoded track that doesn't come.
+// goOn has what passes go on without the rest.
 func (p *parting) goOn() error {
+	p.alone.Store(true)
 	p.process.Close()
-	<-p.over
-	if !p.known() {
-		if p.alone = true; !p.reading.hand(p.item) {
-			return errEnded
-		}
+	if !p.reading.hand(p.passing) {
+		return errEnded
 	}
-	return p.release(nil)
+	return p.close(true)
+}
+
+// span is how much of the document has come.
+func (p *parting) span() time.Duration { return p.newest - p.first }
+
+// take sends a frame on its way. The error is the transcoder's, when nothing
+// can go on without it.
+func (p *parting) take(f media.Frame) error {
+	p.newest = max(p.newest, f.Time)
+	number := p.numbers[f.Kind]
+	switch {
+	case number > 0 && p.alone.Load():
+		return nil
+	case number == 0:
+		if _, err := p.order.Put(f); err != nil {
+			return p.broken()
+		}
+		return nil
+	}
+	if p.order != nil {
+		p.order.Feed(f.Kind, f.Time)
+	}
+	f.Time = p.passages[f.Kind].there(f.Time)
+	p.block = webm.AppendFrame(p.block[:0], number, f)
+	if _, err := p.process.Write(p.block); err != nil {
+		return p.broken()
+	}
+	return nil
 }
 
 // errEnded is a publisher that has been ended.
 var errEnded = errors.New("the publisher has been ended")
 
-// release hands on the frames that were held, and then one more, if any.
-func (p *parting) release(next *media.Frame) error {
-	held := p.held
-	p.held, p.size = nil, 0
-	if next != nil {
-		held = append(held, *next)
-	}
-	for _, f := range held {
-		if !p.reading.hand(media.Item{Frame: f}) {
-			return errEnded
-		}
-	}
-	return nil
-}
-
 // broken is why the transcoder takes no more; nil when its tracks have ended
 // and others go on.
 func (p *parting) broken() error {
 	<-p.over
-	if p.known() && p.somePass() {
-		return nil
-	}
-	if p.err == nil {
+	switch {
+	case p.known() && p.order != nil:
+		return p.close(true)
+	case p.err == nil:
 		return fmt.Errorf("%w: it ended before its body", ErrTranscoder)
 	}
 	return p.reading.outcome(p.err)
 }
 
-// somePass reports whether some tracks aren't the transcoder's.
-func (p *parting) somePass() bool {
-	return len(p.reading.tracks) > 1 && slices.Contains(p.numbers[:], 0)
+// close says that the tracks that are transcoded, or those that aren't, have
+// ended, and returns when their last frames have been handed on.
+func (p *parting) close(transcoded bool) error {
+	for kind, number := range p.numbers {
+		if (number > 0) == transcoded {
+			if err := p.order.Finish(media.Kind(kind)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
-// finish takes the document to its end: the frames that are still held, and
-// what the transcoder still has.
+// finish takes the document to its end: the frames that still wait, and what the
+// transcoder still has.
 func (p *parting) finish() error {
 	p.process.End() // when it fails, p.err says why
-	select {
-	case <-p.announced:
-		if err := p.release(nil); err != nil {
-			return err
-		}
-	case <-p.over:
+	var err error
+	if p.order != nil {
+		err = p.close(false)
 	}
-	if <-p.over; p.err == nil {
-		return nil
+	if <-p.over; err != nil || p.err == nil && p.order == nil {
+		return p.reading.outcome(p.err)
 	}
 	return p.broken()
 }

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-gst/go-gst/gst"
 	"github.com/go-gst/go-gst/gst/app"
 
+	"tureen/impl/interleave"
 	"tureen/impl/media"
 	"tureen/impl/transcode/pipe"
 	"tureen/impl/webm"
@@ -21,9 +23,11 @@ import (
 type branch struct {
 	graph   *graph
 	kind    media.Kind
-	codec   string // at the publisher
-	wrapped bool   // a container of its own kind may be around it yet
-	named   sound  // what the container says of sound
+	codec   string                // at the publisher
+	wrapped bool                  // a container of its own kind may be around it yet
+	named   sound                 // what the container says of sound
+	form    atomic.Pointer[sound] // that it is encoded as; fixed once there
+	segment *gst.Segment          // of what the demuxer gives out; its thread's
 
 	bin     *gst.Bin
 	encoder *gst.Element // nil when the track passes as it is
@@ -44,7 +48,7 @@ type branch struct {
 func newBranch(g *graph, kind media.Kind, s *gst.Structure, wrapped bool) *branch {
 	return &branch{
 		graph: g, kind: kind, codec: codecOf(s), wrapped: wrapped && !isCodec(s),
-		named: sound{number(s, "rate"), number(s, "channels")},
+		named: sound{number(s, "rate"), number(s, "channels")}, segment: gst.NewSegment(),
 		track: media.Track{Kind: kind, Codec: outputOf(kind)},
 	}
 }
@@ -107,10 +111,9 @@ func (b *branch) begin(pad *gst.Pad) error {
 			return err
 		}
 	}
-	entry.AddProbe(gst.PadProbeTypeBuffer, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
-		if b.span.add(info.GetBuffer()); b.span.held() == pipe.HeldMuch {
-			return gst.PadProbeRemove
-		}
+	watched := gst.PadProbeTypeEventDownstream | gst.PadProbeTypeBuffer
+	entry.AddProbe(watched, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
+		b.feeds(info)
 		return gst.PadProbeOK
 	})
 	if linked := pad.Link(entry); linked != gst.PadLinkOK {
@@ -129,6 +132,26 @@ func (b *branch) add(e *gst.Element) error {
 		return errors.New("its elements can't be started")
 	}
 	return nil
+}
+
+// feeds notes how far the track has come before its decoder.
+func (b *branch) feeds(info *gst.PadProbeInfo) {
+	if info.Type()&gst.PadProbeTypeBuffer == 0 { // which GStreamer complains of when asked for one
+		if event := info.GetEvent(); event != nil && event.Type() == gst.EventTypeSegment {
+			event.CopySegment(b.segment)
+		}
+		return
+	}
+	buffer := info.GetBuffer()
+	b.span.add(buffer)
+	at, ok := b.time(buffer.PresentationTimestamp(), b.segment)
+	if !ok {
+		return
+	}
+	if d := buffer.Duration(); b.kind == media.Audio && d != gst.ClockTimeNone {
+		at += time.Duration(d)
+	}
+	b.graph.order.Feed(b.kind, at)
 }
 
 // decode puts a decoder before the branch's entry, and an encoder's settings
@@ -232,20 +255,22 @@ func (b *branch) shape(s *gst.Structure, filter *gst.Element) {
 		b.encoder.SetProperty("threads", z.threads(runtime.NumCPU()))
 		caps = fmt.Sprintf("video/x-raw,format=I420,width=%d,height=%d,pixel-aspect-ratio=1/1", z.width, z.height)
 	} else {
-		form := b.form(sound{number(s, "rate"), number(s, "channels")})
+		form := b.settle(sound{number(s, "rate"), number(s, "channels")})
 		b.encoder.SetProperty("quality", form.quality(b.graph.job.MaxAudioBitRate))
 		caps = fmt.Sprintf("audio/x-raw,rate=%d,channels=%d", form.rate, form.channels)
 	}
 	filter.SetProperty("caps", gst.NewCapsFromString(caps))
 }
 
-// form is what sound is encoded as: what an earlier publisher's was, or what
-// comes within the contract's bounds.
-func (b *branch) form(s sound) sound {
+// settle fixes what sound is encoded as, by the first form of it that is known:
+// what an earlier publisher's was, or what comes within the contract's bounds.
+func (b *branch) settle(first sound) sound {
+	form := first.narrow()
 	if job := b.graph.job; job.SampleRate > 0 && job.Channels > 0 {
-		return sound{job.SampleRate, job.Channels}
+		form = sound{job.SampleRate, job.Channels}
 	}
-	return s.narrow()
+	b.form.CompareAndSwap(nil, &form)
+	return *b.form.Load()
 }
 
 func fraction(s *gst.Structure, field string) (n, d int) {
@@ -267,7 +292,7 @@ func fraction(s *gst.Structure, field string) (n, d int) {
 func (b *branch) admit(at time.Duration) gst.PadProbeReturn {
 	level, _ := b.waiting.GetProperty("current-level-buffers")
 	n, _ := level.(uint)
-	if b.lag.drop(at, time.Since(b.graph.began)-b.graph.out.waited(), n > 0) {
+	if b.lag.drop(at, time.Since(b.graph.began)-time.Duration(b.graph.waited.Load()), n > 0) {
 		return gst.PadProbeDrop
 	}
 	if past := at - b.lastKey; past >= keyInterval || past < 0 {
@@ -295,7 +320,7 @@ func (b *branch) run(sink *app.Sink) {
 	}
 	b.graph.tell(closed{b})
 	<-b.graph.announced
-	if b.release() {
+	if b.release() && b.graph.order.Finish(b.kind) == nil {
 		b.graph.tell(emptied{b})
 	}
 }
@@ -315,7 +340,7 @@ func (b *branch) frame(sample *gst.Sample) (media.Frame, bool) {
 	if d := buffer.Duration(); d != gst.ClockTimeNone {
 		f.Duration = time.Duration(d)
 	}
-	at, ok := b.time(buffer.PresentationTimestamp(), sample)
+	at, ok := b.time(buffer.PresentationTimestamp(), sample.GetSegment())
 	if !ok || !b.isOpen && !b.open(f) {
 		return media.Frame{}, false
 	}
@@ -324,14 +349,14 @@ func (b *branch) frame(sample *gst.Sample) (media.Frame, bool) {
 }
 
 // time is a buffer's on the clock that its stream's tracks share.
-func (b *branch) time(pts gst.ClockTime, sample *gst.Sample) (time.Duration, bool) {
-	if pts == gst.ClockTimeNone {
+func (b *branch) time(pts gst.ClockTime, segment *gst.Segment) (time.Duration, bool) {
+	if pts == gst.ClockTimeNone || segment.GetFormat() != gst.FormatTime { // as of what has no container
 		return 0, false
 	}
 	if b.graph.job.OwnTimes {
 		return time.Duration(pts), true
 	}
-	at := sample.GetSegment().ToRunningTime(gst.FormatTime, uint64(pts))
+	at := segment.ToRunningTime(gst.FormatTime, uint64(pts))
 	return time.Duration(at), at != uint64(gst.ClockTimeNone)
 }
 
@@ -362,39 +387,43 @@ func (b *branch) open(f media.Frame) bool {
 }
 
 // describe sets the track by Vorbis' headers; false if they are none.
-func (b *branch) describe(headers [][]byte) bool {
-	rate, channels, private, err := webm.PackVorbis(headers)
-	if err != nil {
-		return false
-	}
-	b.track.SampleRate, b.track.Channels, b.track.Private = float64(rate), channels, private
-	return true
+func (b *branch) describe(headers [][]byte) (ok bool) {
+	b.track, ok = vorbisTrack(headers)
+	return ok
 }
 
-// span is how much of a track is held until the proxy knows all of them.
-const span = time.Second
+// vorbisTrack is the track that has these headers; false if they are none.
+func vorbisTrack(headers [][]byte) (media.Track, bool) {
+	rate, channels, private, err := webm.PackVorbis(headers)
+	if err != nil {
+		return media.Track{}, false
+	}
+	return media.Track{
+		Kind: media.Audio, Codec: media.Vorbis, SampleRate: float64(rate), Channels: channels, Private: private,
+	}, true
+}
 
 // hand passes a frame on, or keeps it until it can be; false when the proxy
 // doesn't take it.
 func (b *branch) hand(f media.Frame) bool {
 	select {
 	case <-b.graph.announced:
-		return b.release() && (!b.accepted || b.graph.out.frame(f) == nil)
+		return b.release() && b.put(f)
 	default:
 	}
 	b.held = append(b.held, f)
-	if f.Time-b.held[0].Time < span {
+	if f.Time-b.held[0].Time < interleave.Span {
 		return true
 	}
 	began := time.Now()
 	select {
 	case <-b.graph.announced:
-		b.graph.out.wait(time.Since(began))
+		b.graph.waited.Add(int64(time.Since(began)))
 		return b.release()
 	case <-b.graph.overdue:
 	}
 	// The other track is late. Viewers will want what is new then.
-	for len(b.held) > 1 && (f.Time-b.held[0].Time > span || !b.held[0].Key) {
+	for len(b.held) > 1 && (f.Time-b.held[0].Time > interleave.Span || !b.held[0].Key) {
 		b.held = b.held[1:]
 	}
 	return true
@@ -405,9 +434,19 @@ func (b *branch) release() bool {
 	held := b.held
 	b.held = nil
 	for _, f := range held {
-		if b.accepted && b.graph.out.frame(f) != nil {
+		if !b.put(f) {
 			return false
 		}
 	}
 	return true
+}
+
+// put passes a frame on.
+func (b *branch) put(f media.Frame) bool {
+	if !b.accepted {
+		return true
+	}
+	waited, err := b.graph.order.Put(f)
+	b.graph.waited.Add(int64(waited))
+	return err == nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/go-gst/go-gst/gst"
 	"github.com/go-gst/go-gst/gst/app"
 
+	"tureen/impl/interleave"
 	"tureen/impl/media"
 	"tureen/impl/transcode/pipe"
 )
@@ -33,6 +34,8 @@ type graph struct {
 	find     *gst.Element
 	events   chan any
 	began    time.Time
+	order    *interleave.Queue
+	waited   atomic.Int64 // nanoseconds that frames had to wait for the proxy, or for it to know the tracks
 
 	announced chan struct{} // closed when the proxy knows the tracks
 	overdue   chan struct{} // closed when a track had its time to come
@@ -76,6 +79,7 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 	g := &graph{
 		job: job, out: out, pipeline: pipeline, source: app.SrcFromElement(source), find: find, began: time.Now(),
 		events:    make(chan any, 64),
+		order:     interleave.New(out.frame),
 		announced: make(chan struct{}), overdue: make(chan struct{}),
 	}
 	find.GetStaticPad("sink").AddProbe(gst.PadProbeTypeEventDownstream, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {

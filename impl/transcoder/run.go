@@ -3,6 +3,7 @@
 package transcoder
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -43,7 +44,10 @@ type course struct {
 
 // run takes the graph to its end, and says how that was.
 func (g *graph) run() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	go g.listen()
+	go g.order.Run(ctx)
 	var c course
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
@@ -190,18 +194,24 @@ func (c *course) settled(branches []*branch, now time.Time) bool {
 
 // foretold reports whether all tracks can be announced before they come.
 func (c *course) foretold(branches []*branch) bool {
-	return !slices.ContainsFunc(branches, func(b *branch) bool { return !b.foretell() })
+	return !slices.ContainsFunc(branches, func(b *branch) bool { return !b.foretellable() })
 }
 
 // announce tells the proxy the tracks.
 func (g *graph) announce(c *course, branches []*branch) error {
 	var a pipe.Announcement
 	for _, b := range branches {
-		if !slices.Contains(c.opened, b) && !b.foretell() {
+		var track media.Track
+		if slices.Contains(c.opened, b) {
+			track = b.track
+		} else if foretold, ok := b.foretell(); ok {
+			track = foretold
+		} else {
 			continue
 		}
 		b.accepted = true
-		a.Tracks = append(a.Tracks, pipe.Track{Input: b.codec, Output: b.track})
+		g.order.Open(b.kind)
+		a.Tracks = append(a.Tracks, pipe.Track{Input: b.codec, Output: track})
 	}
 	if err := g.out.json(pipe.Tracks, a); err != nil {
 		return err

@@ -1,0 +1,304 @@
+package clients_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/cmplx"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"tureen/fixtures/index"
+	"tureen/fixtures/stamp"
+	"tureen/fixtures/synth"
+)
+
+// The form in which media is looked at, whatever its own is.
+const (
+	seenWidth  = 160
+	seenHeight = 90
+	heardRate  = 48000 // Hz, one channel
+)
+
+// decoded is what ffmpeg makes of a publisher's or a viewer's bytes.
+type decoded struct {
+	pictures []shown
+	sound    []float64 // samples from -1 to 1 from time 0 on; silence where there is none
+	stretch  []stretch // where there is some, in order
+}
+
+// shown is a picture.
+type shown struct {
+	at     time.Duration
+	number int
+	fault  error // why the number can't be read
+}
+
+// stretch is sound without a gap.
+type stretch struct{ from, to time.Duration }
+
+// decode has ffmpeg decode bytes whose pictures lie in frame, a crop filter's
+// arguments, or fill all of it if that is "".
+func decode(ctx context.Context, t *testing.T, data []byte, frame string) decoded {
+	t.Helper()
+	folder := t.TempDir()
+	path := filepath.Join(folder, "media")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	filter := fmt.Sprintf("scale=%d:%d:flags=area", seenWidth, seenHeight)
+	if frame != "" {
+		filter = "crop=" + frame + "," + filter
+	}
+	ffmpeg := run(ctx, t, "ffmpeg", args(words("-nostdin -v error -i"), []string{path},
+		words("-map 0:v:0? -map 0:a:0? -fps_mode passthrough -enc_time_base:v -1 -c:v rawvideo -pix_fmt gray"),
+		[]string{"-vf", filter},
+		words(fmt.Sprintf("-ac 1 -ar %d -c:a pcm_s16le -f matroska -cluster_time_limit 1000", heardRate)),
+		[]string{filepath.Join(folder, "decoded")}))
+	ffmpeg.succeeds(t)
+	media, err := index.Matroska(read(t, folder, "decoded"))
+	if err != nil {
+		t.Fatalf("what ffmpeg decoded: %v", err)
+	}
+	var d decoded
+	kinds := map[int]string{}
+	for _, track := range media.Tracks {
+		kinds[track.Number] = track.Kind
+	}
+	for _, p := range media.Packets {
+		if kinds[p.Track] == "video" {
+			n, err := stamp.ReadLuma(p.Payload, seenWidth, seenWidth, seenHeight)
+			d.pictures = append(d.pictures, shown{p.PTS, n, err})
+		} else {
+			d.hear(p.PTS, p.Payload)
+		}
+	}
+	return d
+}
+
+// hear adds samples of 16 bits. Times are rounded to milliseconds, so those that
+// go on are taken for what follows exactly.
+func (d *decoded) hear(at time.Duration, pcm []byte) {
+	const seam = 10 * time.Millisecond
+	from := int(at * heardRate / time.Second)
+	if n := len(d.stretch); n > 0 && (at-d.stretch[n-1].to).Abs() < seam {
+		from = len(d.sound)
+	} else {
+		d.stretch = append(d.stretch, stretch{from: at})
+	}
+	if from > len(d.sound) {
+		d.sound = append(d.sound, make([]float64, from-len(d.sound))...)
+	}
+	d.sound = d.sound[:max(from, 0)]
+	for ; len(pcm) > 1; pcm = pcm[2:] {
+		d.sound = append(d.sound, float64(int16(binary.LittleEndian.Uint16(pcm)))/(1<<15))
+	}
+	d.stretch[len(d.stretch)-1].to = timeOf(len(d.sound))
+}
+
+func timeOf(samples int) time.Duration { return time.Duration(samples) * time.Second / heardRate }
+
+// window is over how many samples the beep's strength is taken: 4 ms, a whole
+// number of its periods.
+const window = heardRate / 250
+
+// beeps are the times at which beeps begin.
+func (d decoded) beeps() []time.Duration {
+	const (
+		loud = 0.15 // of the beep's amplitude, 0.5; clips are mixed to one channel at that or more
+		rest = heardRate / 5
+	)
+	var starts []time.Duration
+	var sum complex128
+	ring := make([]complex128, window)
+	silent := rest
+	for i, s := range d.sound {
+		turned := complex(s, 0) * cmplx.Rect(1, -2*math.Pi*synth.BeepHz*float64(i)/heardRate)
+		sum += turned - ring[i%window]
+		ring[i%window] = turned
+		if 2*cmplx.Abs(sum)/window < loud {
+			silent++
+			continue
+		}
+		if silent >= rest {
+			starts = append(starts, timeOf(i-window/2))
+		}
+		silent = 0
+	}
+	return starts
+}
+
+// pitch is the frequency of a tone that sounds alone from one time to another,
+// in Hz; 0 when there is none.
+func (d decoded) pitch(from, to time.Duration) float64 {
+	first, last, crossings := 0.0, 0.0, 0
+	start, end := int(from*heardRate/time.Second), int(to*heardRate/time.Second)
+	for i := max(start, 1); i < min(end, len(d.sound)); i++ {
+		before, after := d.sound[i-1], d.sound[i]
+		if before >= 0 || after < 0 {
+			continue
+		}
+		at := float64(i) - after/(after-before)
+		if crossings == 0 {
+			first = at
+		}
+		last = at
+		crossings++
+	}
+	if crossings < 2 {
+		return 0
+	}
+	return float64(crossings-1) / (last - first) * heardRate
+}
+
+// checkStamps expects pictures that bear these numbers, in order; at most one
+// in twenty may be missing (FMT-2), none twice.
+func (d decoded) checkStamps(t *testing.T, want []int) {
+	t.Helper()
+	var missing []int
+	rest := want
+	for i, p := range d.pictures {
+		if p.fault != nil {
+			t.Fatalf("picture %d, at %v: %v", i, p.at, p.fault)
+		}
+		n := slices.Index(rest, p.number)
+		if n < 0 {
+			t.Fatalf("picture %d, at %v, bears the number %d, which isn't due", i, p.at, p.number)
+		}
+		missing = append(missing, rest[:n]...)
+		rest = rest[n+1:]
+	}
+	if missing = append(missing, rest...); len(missing) > 0 {
+		t.Logf("of %d pictures %d are missing: %v", len(want), len(missing), missing)
+	}
+	if len(missing)*20 > len(want) {
+		t.Errorf("of %d pictures %d are missing: %v", len(want), len(missing), missing)
+	}
+}
+
+// numbers are those of the pictures.
+func (d decoded) numbers() []int {
+	var all []int
+	for _, p := range d.pictures {
+		all = append(all, p.number)
+	}
+	return all
+}
+
+// when is at what time each picture is shown, by its number.
+func (d decoded) when() map[int]time.Duration {
+	all := map[int]time.Duration{}
+	for _, p := range d.pictures {
+		if _, twice := all[p.number]; !twice && p.fault == nil {
+			all[p.number] = p.at
+		}
+	}
+	return all
+}
+
+// checkTimes expects that pictures are as far apart as they are in the original.
+func (d decoded) checkTimes(t *testing.T, original decoded) {
+	t.Helper()
+	const rounding = 3 * time.Millisecond // of times to milliseconds, twice
+	want, begun := original.when(), false
+	var least, most time.Duration
+	for number, at := range d.when() {
+		before, ok := want[number]
+		if !ok {
+			continue
+		}
+		if shift := at - before; !begun {
+			least, most, begun = shift, shift, true
+		} else {
+			least, most = min(least, shift), max(most, shift)
+		}
+	}
+	if most-least > rounding {
+		t.Errorf("pictures are shown between %v and %v after the original's: they aren't as far apart", least, most)
+	}
+}
+
+// apart is by how much each second's beep is heard after its flash, of a clip
+// with so many pictures a second.
+func (d decoded) apart(rate int) map[int]time.Duration {
+	all := map[int]time.Duration{}
+	beeps := d.beeps()
+	for number, at := range d.when() {
+		if number%rate != 0 || len(beeps) == 0 {
+			continue
+		}
+		nearest := slices.MinFunc(beeps, func(a, b time.Duration) int { return int((a - at).Abs() - (b - at).Abs()) })
+		if distance := nearest - at; distance.Abs() < time.Second/2 {
+			all[number/rate] = distance
+		}
+	}
+	return all
+}
+
+// What of lip sync is taken for kept: the contract's bound (FMT-2) for the
+// distance at the publisher, and that no drift hides in it.
+const (
+	maxApart = 40 * time.Millisecond
+	maxDrift = 10 * time.Millisecond
+)
+
+// checkLips expects that beeps and flashes are as far apart as in the original.
+func (d decoded) checkLips(t *testing.T, original decoded, rate int) {
+	t.Helper()
+	was, is := original.apart(rate), d.apart(rate)
+	var shifts []time.Duration
+	for second, distance := range was {
+		if second == 0 {
+			continue // that beep may be cut: it begins with the sound
+		}
+		now, ok := is[second]
+		if !ok {
+			t.Errorf("second %d has no beep, or no flash", second)
+			continue
+		}
+		shifts = append(shifts, now-distance)
+	}
+	if len(shifts) == 0 {
+		t.Errorf("of the original's beeps and flashes, %v, none came", was)
+		return
+	}
+	least, most := slices.Min(shifts), slices.Max(shifts)
+	if least < -maxApart || most > maxApart || most-least > maxDrift {
+		t.Errorf("beeps come %v to %v later against their flashes than at the publisher", least, most)
+		return
+	}
+	t.Logf("beeps come %.1f to %.1f ms later against their flashes than at the publisher", ms(least), ms(most))
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// checkPitches expects each second's tone after each beep.
+func (d decoded) checkPitches(t *testing.T, seconds int) {
+	t.Helper()
+	beeps := d.beeps()
+	if len(beeps) != seconds {
+		t.Errorf("%d beeps are heard, at %v; want %d", len(beeps), beeps, seconds)
+	}
+	for second, at := range beeps {
+		const from, to = 150 * time.Millisecond, 850 * time.Millisecond
+		if at+to > timeOf(len(d.sound)) {
+			continue
+		}
+		got, want := d.pitch(at+from, at+to), float64(synth.Pitch(second))
+		if math.Abs(got-want) > want/100 {
+			t.Errorf("second %d sounds at %.1f Hz, want %.0f", second, got, want)
+		}
+	}
+}
+
+// checkGaps expects no more breaks in the sound than at the publisher.
+func (d decoded) checkGaps(t *testing.T, original decoded) {
+	t.Helper()
+	if len(d.stretch) != len(original.stretch) {
+		t.Errorf("the sound has breaks: %v; the publisher's has %v", d.stretch, original.stretch)
+	}
+}

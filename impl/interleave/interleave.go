@@ -1,0 +1,263 @@
+// Package interleave puts the frames of a video and an audio track in order of
+// time, where they come by different ways: a picture leaves its encoder within
+// milliseconds, sound some 50 ms of media later, and some containers hold a
+// second of one before that second of the other. What a publisher's clock does
+// and when frames are due is left to package live.
+package interleave
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"tureen/impl/media"
+)
+
+const (
+	// Span is how much of a track may wait, in media time: more than any
+	// publisher's tracks should lie apart.
+	Span = 3 * time.Second
+	// maxFrames bounds them where times don't: a publisher may step back.
+	maxFrames = 1 << 10
+	// maxUnderWay is how long a frame waits for what is under way in the other
+	// track: as far apart as tracks lie as a rule (WAT-5), and a little for the
+	// encoders. What isn't out by then may never come, a damaged frame or the
+	// rest of a sound that has fallen silent.
+	maxUnderWay = 600 * time.Millisecond
+	// maxBehind is how far behind the other a track may come and is still waited
+	// for; what comes later isn't taken for a rule.
+	maxBehind = 2 * time.Second
+	// memory is for how long a track that once came behind is waited for.
+	memory = 5 * time.Second
+	// back is a step of a track's times that is no reordering: it begins anew.
+	back = 500 * time.Millisecond
+)
+
+// Queue holds frames until their turn. A frame goes out once the other track has
+// come as far; until then it waits only for as long as something of that track
+// is under way, or as that has come behind lately. A track for which a frame has
+// waited in vain isn't waited for until it has come again. All methods may be
+// called at once.
+type Queue struct {
+	write func(media.Frame) error
+
+	mu      sync.Mutex    // guards what follows
+	room    *sync.Cond    // a frame has gone out, or none will any more
+	changed chan struct{} // capacity 1: there may be something to do
+	wrote   time.Time     // when the last frame had gone out
+	err     error         // of write
+	tracks  [media.Kinds]track
+}
+
+// track is a track's frames on their way.
+type track struct {
+	open    bool          // frames may come
+	silent  bool          // what was waited for didn't come in time
+	begun   bool          // a frame has come
+	newest  time.Duration // the newest frame's time
+	fed     time.Duration // how far its encoder has been fed
+	reached time.Duration // how far that has come
+	behind  behind
+	waiting []waiting
+}
+
+type waiting struct {
+	media.Frame
+	since time.Time
+}
+
+// New has frames written by write, in Run.
+func New(write func(media.Frame) error) *Queue {
+	q := &Queue{write: write, changed: make(chan struct{}, 1)}
+	q.room = sync.NewCond(&q.mu)
+	return q
+}
+
+// Open says that frames of a track will come, so that it is waited for.
+func (q *Queue) Open(kind media.Kind) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.tracks[kind].open = true
+}
+
+// Feed notes that a track's frames are under way up to that time, which isn't
+// needed of frames that are put at once.
+func (q *Queue) Feed(kind media.Kind, to time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := &q.tracks[kind]
+	if to < t.fed-back {
+		t.fed, t.reached = to, min(to, t.reached)
+	}
+	t.fed = max(t.fed, to)
+}
+
+// Put takes a frame. It waits while Span of its track is in the queue, and tells
+// for how long; the error is that of write.
+func (q *Queue) Put(f media.Frame) (waited time.Duration, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := &q.tracks[f.Kind]
+	if q.err == nil && t.full(f.Time) {
+		began := time.Now()
+		for q.err == nil && t.full(f.Time) {
+			q.room.Wait()
+		}
+		waited = time.Since(began)
+	}
+	if q.err == nil {
+		t.add(f, &q.tracks[media.Audio-f.Kind], time.Now())
+		q.signal()
+	}
+	return waited, q.err
+}
+
+// full reports whether a frame of that time finds too many before it.
+func (t *track) full(at time.Duration) bool {
+	return len(t.waiting) > 0 && at-t.waiting[0].Time > Span || len(t.waiting) >= maxFrames
+}
+
+// add takes a frame beside another track.
+func (t *track) add(f media.Frame, other *track, now time.Time) {
+	if late := other.newest - f.Time; other.begun && late > 0 && late <= maxBehind {
+		t.behind.add(late, now)
+	}
+	reached := f.Time
+	if f.Kind == media.Audio { // pictures tell their ends badly: they come at any rate
+		reached += f.Duration
+	}
+	if reached < t.reached-back {
+		t.reached = reached
+	}
+	t.reached = max(t.reached, reached)
+	t.begun, t.silent, t.newest = true, false, f.Time
+	t.waiting = append(t.waiting, waiting{f, now})
+}
+
+// Finish says that a track has had its last frame, and returns when that has
+// been written; the error is that of write.
+func (q *Queue) Finish(kind media.Kind) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := &q.tracks[kind]
+	t.open = false
+	q.signal()
+	for q.err == nil && len(t.waiting) > 0 {
+		q.room.Wait()
+	}
+	return q.err
+}
+
+// signal has Run look again. It is called with the lock held.
+func (q *Queue) signal() {
+	select {
+	case q.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Run writes frames in their order until that fails or ctx ends, whose cause is
+// then what Put and Finish return.
+func (q *Queue) Run(ctx context.Context) {
+	for {
+		f, wait := q.next(time.Now())
+		if f != nil {
+			if q.note(q.write(*f)) != nil {
+				return
+			}
+			continue
+		}
+		var overdue <-chan time.Time
+		if wait > 0 {
+			overdue = time.After(wait)
+		}
+		select {
+		case <-ctx.Done():
+			q.note(context.Cause(ctx))
+			return
+		case <-q.changed:
+		case <-overdue:
+		}
+	}
+}
+
+// note keeps how the writing of a frame went.
+func (q *Queue) note(err error) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.wrote, q.err = time.Now(), err
+	q.room.Broadcast()
+	return err
+}
+
+// next takes the frame that is to be written now. Without one, wait is for how
+// long the first of them waits for the other track; 0 when there is none.
+func (q *Queue) next(now time.Time) (f *media.Frame, wait time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t, other := &q.tracks[media.Video], &q.tracks[media.Audio]
+	if len(t.waiting) == 0 || len(other.waiting) > 0 && other.waiting[0].Time < t.waiting[0].Time {
+		t, other = other, t
+	}
+	if len(t.waiting) == 0 {
+		return nil, 0
+	}
+	first := t.waiting[0]
+	if patience := other.patience(first.Time, now); patience > 0 {
+		since := first.since
+		if q.wrote.After(since) { // the reader has been holding all of this up
+			since = q.wrote
+		}
+		if wait = patience - now.Sub(since); wait > 0 {
+			return nil, wait
+		}
+		other.silent = true
+	}
+	t.waiting = t.waiting[1:]
+	return &first.Frame, 0
+}
+
+// patience is how long the other track's frame of that time waits for this one.
+func (t *track) patience(at time.Duration, now time.Time) time.Duration {
+	if !t.open || t.silent || len(t.waiting) > 0 || t.begun && t.reached >= at {
+		return 0
+	}
+	const jitter = 50 * time.Millisecond
+	longest := time.Duration(0)
+	if late := t.behind.get(now); late > 0 {
+		longest = late + late/8 + jitter
+	}
+	if t.fed > t.reached {
+		longest = max(longest, maxUnderWay)
+	}
+	return longest
+}
+
+// behind is how far behind the other track a track's frames have come lately:
+// the most of this span of memory and of the one before.
+type behind struct {
+	most, before time.Duration
+	since        time.Time
+}
+
+func (b *behind) add(d time.Duration, now time.Time) {
+	b.turn(now)
+	b.most = max(b.most, d)
+}
+
+func (b *behind) get(now time.Time) time.Duration {
+	b.turn(now)
+	return max(b.most, b.before)
+}
+
+func (b *behind) turn(now time.Time) {
+	span := now.Sub(b.since)
+	if span < memory {
+		return
+	}
+	b.before = b.most
+	if span >= 2*memory {
+		b.before = 0
+	}
+	b.most, b.since = 0, now
+}
