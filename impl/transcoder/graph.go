@@ -123,6 +123,10 @@ func (g *graph) end() {
 	g.source.EndStream()
 }
 
+// mostHeaders is more than a live encoder sends before its first frame. Some
+// demuxers hold back more than that before they give anything out.
+const mostHeaders = 64 << 10
+
 // pause sends a mark after the bytes so far. Where it comes by, all of them have
 // been taken apart.
 func (g *graph) pause() {
@@ -134,6 +138,9 @@ func (g *graph) paused() {
 	held := pipe.HeldNone
 	for _, b := range g.present() {
 		held = max(held, b.span.held())
+	}
+	if held == pipe.HeldNone && g.bytes.Load() > mostHeaders {
+		held = pipe.HeldMuch
 	}
 	g.out.message(pipe.Paused, []byte{byte(held)}) // fails with the proxy
 }
