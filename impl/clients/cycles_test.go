@@ -75,6 +75,8 @@ func TestBreaksOff(t *testing.T) {
 	defer cancel()
 	_, clips := kinds(t)
 	clips = slices.DeleteFunc(clips, func(c *fixtures.Clip) bool { return c.Name == "mp4-moov-last" }) // it never goes live
+	const killed, stopped = "transcoders killed", "transcoders stopped, and reset"
+	var alone sync.RWMutex // of those, which meet all that are there
 	ways := []struct {
 		name  string
 		early bool // before the tracks are known
@@ -88,17 +90,17 @@ func TestBreaksOff(t *testing.T) {
 		{"rubbish", false, func(u *upload) { u.send(make([]byte, 1<<20)); u.end() }},
 		{"reset before anything is known", true, func(u *upload) { u.reset() }},
 		{"ended before anything is known", true, func(u *upload) { u.end() }},
-		{"transcoders killed", false, func(*upload) {
+		{killed, false, func(*upload) {
 			for _, pid := range p.transcoders(t) {
 				syscall.Kill(pid, syscall.SIGKILL) // it may be gone
 			}
 		}},
-		{"transcoders stopped, and reset", false, func(u *upload) {
+		{stopped, false, func(u *upload) {
 			for _, pid := range p.transcoders(t) {
 				syscall.Kill(pid, syscall.SIGSTOP)
 			}
 			u.reset()
-			for _, pid := range p.transcoders(t) { // the others' and the spare
+			for _, pid := range p.transcoders(t) { // the spare
 				syscall.Kill(pid, syscall.SIGCONT)
 			}
 		}},
@@ -111,6 +113,13 @@ func TestBreaksOff(t *testing.T) {
 		slots <- struct{}{}
 		cycles.Go(func() {
 			defer func() { <-slots }()
+			if way.name == killed || way.name == stopped {
+				alone.Lock()
+				defer alone.Unlock()
+			} else {
+				alone.RLock()
+				defer alone.RUnlock()
+			}
 			var v *viewer
 			if !way.early { // one who waits for nothing is kept for as long as it asked for
 				v = watch(ctx, t, p.url(session), true)
