@@ -102,6 +102,9 @@ func TestEveryFormat(t *testing.T) {
 			continue
 		}
 		tests[name] = func(ctx context.Context, t *testing.T) { testFormat(ctx, t, clip, false) }
+		if name == "mp4-moov-last" {
+			continue // none of it can be played before its end
+		}
 		tests[name+" live"] = func(ctx context.Context, t *testing.T) { testFormat(ctx, t, clip, true) }
 	}
 	together(t, tests)

@@ -25,8 +25,9 @@ const (
 	// rest of a sound that has fallen silent.
 	maxUnderWay = 600 * time.Millisecond
 	// maxBehind is how far behind the other a track may come and is still waited
-	// for; what comes later isn't taken for a rule.
-	maxBehind = 2 * time.Second
+	// for: a fragmented MP4 holds two seconds of pictures, as a rule, before their
+	// sound.
+	maxBehind = 2500 * time.Millisecond
 	// memory is for how long a track that once came behind is waited for.
 	memory = 5 * time.Second
 	// back is a step of a track's times that is no reordering: it begins anew.

@@ -29,6 +29,8 @@ type branch struct {
 	form    atomic.Pointer[sound] // that it is encoded as; fixed once there
 	segment *gst.Segment          // of what the demuxer gives out; its thread's
 
+	timed bool // a buffer with a time has come; likewise
+
 	bin     *gst.Bin
 	encoder *gst.Element // nil when the track passes as it is
 	waiting *gst.Element // the queue before the video encoder
@@ -111,10 +113,7 @@ func (b *branch) begin(pad *gst.Pad) error {
 		}
 	}
 	watched := gst.PadProbeTypeEventDownstream | gst.PadProbeTypeBuffer
-	entry.AddProbe(watched, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
-		b.feeds(info)
-		return gst.PadProbeOK
-	})
+	entry.AddProbe(watched, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn { return b.feeds(info) })
 	if linked := pad.Link(entry); linked != gst.PadLinkOK {
 		return fmt.Errorf("its elements can't be linked: %v", linked)
 	}
@@ -134,23 +133,28 @@ func (b *branch) add(e *gst.Element) error {
 }
 
 // feeds notes how far the track has come before its decoder.
-func (b *branch) feeds(info *gst.PadProbeInfo) {
+func (b *branch) feeds(info *gst.PadProbeInfo) gst.PadProbeReturn {
 	if info.Type()&gst.PadProbeTypeBuffer == 0 { // which GStreamer complains of when asked for one
 		if event := info.GetEvent(); event != nil && event.Type() == gst.EventTypeSegment {
 			event.CopySegment(b.segment)
 		}
-		return
+		return gst.PadProbeOK
 	}
-	buffer := info.GetBuffer()
 	b.graph.media.Store(true)
+	buffer := info.GetBuffer()
 	at, ok := b.time(buffer.PresentationTimestamp(), b.segment)
 	if !ok {
-		return
+		if b.kind == media.Audio && b.graph.clipped && !b.timed {
+			return gst.PadProbeDrop
+		}
+		return gst.PadProbeOK
 	}
+	b.timed = true
 	if d := buffer.Duration(); b.kind == media.Audio && d != gst.ClockTimeNone {
 		at += time.Duration(d)
 	}
 	b.graph.order.Feed(b.kind, at)
+	return gst.PadProbeOK
 }
 
 // decode puts a decoder before the branch's entry, and an encoder's settings

@@ -48,6 +48,11 @@ type graph struct {
 	body      atomic.Bool   // has ended
 	known     atomic.Bool   // the format has been recognised
 
+	// clipped is set before the first branch where the demuxer counts from its
+	// first clock reference, and gives what lies before that no time: it would
+	// push all sound behind it back.
+	clipped bool
+
 	mu       sync.Mutex // guards what follows
 	branches [media.Kinds]*branch
 }
@@ -192,6 +197,7 @@ func (g *graph) demux(name string, source *gst.Pad) error {
 	if err != nil {
 		return err
 	}
+	g.clipped = name == "tsdemux"
 	if err := g.pipeline.Add(demuxer); err != nil {
 		return err
 	}
