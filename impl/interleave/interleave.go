@@ -19,20 +19,25 @@ const (
 	Span = 3 * time.Second
 	// maxFrames bounds them where times don't: a publisher may step back.
 	maxFrames = 1 << 10
-	// maxUnderWay is how long a frame waits for what is under way in the other
-	// track: as far apart as tracks lie as a rule (WAT-5), and a little for the
-	// encoders. What isn't out by then may never come, a damaged frame or the
-	// rest of a sound that has fallen silent.
-	maxUnderWay = 600 * time.Millisecond
 	// maxBehind is how far behind the other a track may come and is still waited
 	// for: a fragmented MP4 holds two seconds of pictures, as a rule, before their
 	// sound.
 	maxBehind = 2500 * time.Millisecond
+	// assumed is how far behind a track is taken to come before it has shown that
+	// it doesn't: an MPEG-TS bundles sound of 200 ms and more.
+	assumed = 300 * time.Millisecond
 	// memory is for how long a track that once came behind is waited for.
 	memory = 5 * time.Second
 	// back is a step of a track's times that is no reordering: it begins anew.
 	back = 500 * time.Millisecond
 )
+
+// underWay is how long a frame waits for what is under way in the other track.
+// What isn't out by then may never come, a damaged frame or the rest of a sound
+// that has fallen silent. Sound is waited for as far apart as tracks lie as a
+// rule (WAT-5) and a little for its encoder, pictures until an encoder that falls
+// behind has begun to lose some.
+var underWay = [media.Kinds]time.Duration{media.Video: 1200 * time.Millisecond, media.Audio: 600 * time.Millisecond}
 
 // Queue holds frames until their turn. A frame goes out once the other track has
 // come as far; until then it waits only for as long as something of that track
@@ -78,7 +83,7 @@ func New(write func(media.Frame) error) *Queue {
 func (q *Queue) Open(kind media.Kind) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.tracks[kind].open = true
+	q.tracks[kind].open, q.tracks[kind].behind = true, behind{before: assumed, since: time.Now()}
 }
 
 // Feed notes that a track's frames are under way up to that time, which isn't
@@ -204,12 +209,15 @@ func (q *Queue) next(now time.Time) (f *media.Frame, wait time.Duration) {
 		return nil, 0
 	}
 	first := t.waiting[0]
-	if patience := other.patience(first.Time, now); patience > 0 {
+	if patience := other.patience(media.Audio-first.Kind, first.Time, now); patience > 0 {
 		since := first.since
 		if q.wrote.After(since) { // the reader has been holding all of this up
 			since = q.wrote
 		}
-		if wait = patience - now.Sub(since); wait > 0 {
+		// By the media's time: a machine that is too slow for it needs longer.
+		const slowest = 2
+		wait = slowest*patience - now.Sub(since)
+		if t.newest-first.Time <= patience && wait > 0 {
 			return nil, wait
 		}
 		other.silent = true
@@ -218,8 +226,9 @@ func (q *Queue) next(now time.Time) (f *media.Frame, wait time.Duration) {
 	return &first.Frame, 0
 }
 
-// patience is how long the other track's frame of that time waits for this one.
-func (t *track) patience(at time.Duration, now time.Time) time.Duration {
+// patience is how long the other track's frame of that time waits for this one,
+// which is of that kind.
+func (t *track) patience(kind media.Kind, at time.Duration, now time.Time) time.Duration {
 	if !t.open || t.silent || len(t.waiting) > 0 || t.begun && t.reached >= at {
 		return 0
 	}
@@ -229,7 +238,7 @@ func (t *track) patience(at time.Duration, now time.Time) time.Duration {
 		longest = late + late/8 + jitter
 	}
 	if t.fed > t.reached {
-		longest = max(longest, maxUnderWay)
+		longest = max(longest, underWay[kind])
 	}
 	return longest
 }

@@ -48,11 +48,6 @@ type graph struct {
 	body      atomic.Bool   // has ended
 	known     atomic.Bool   // the format has been recognised
 
-	// clipped is set before the first branch where the demuxer counts from its
-	// first clock reference, and gives what lies before that no time: it would
-	// push all sound behind it back.
-	clipped bool
-
 	mu       sync.Mutex // guards what follows
 	branches [media.Kinds]*branch
 }
@@ -143,6 +138,10 @@ func (g *graph) end() {
 	g.source.EndStream()
 }
 
+// mostHeaders is more than a live encoder sends before its first frame. Some
+// demuxers hold back more than that before they give anything out.
+const mostHeaders = 64 << 10
+
 // pause answers, once all that was pushed has been taken in, whether it holds
 // more than headers. A demuxer that takes longer is busy with more than these.
 func (g *graph) pause() {
@@ -155,7 +154,7 @@ func (g *graph) pause() {
 			holds[0] = 1
 		}
 	}
-	if g.media.Load() {
+	if g.media.Load() || g.bytes.Load() > mostHeaders {
 		holds[0] = 1
 	}
 	g.out.message(pipe.Paused, holds) // fails with the proxy
@@ -187,7 +186,7 @@ func (g *graph) recognised(find *gst.Element, _ uint, caps *gst.Caps) {
 		g.fail(pipe.Unsupported, "it is %s, which holds neither pictures nor sound that can be read", s.Name())
 		return
 	}
-	g.branch(kind, source, caps, true)
+	g.branch(kind, source, caps)
 	g.tell(whole{})
 }
 
@@ -197,7 +196,6 @@ func (g *graph) demux(name string, source *gst.Pad) error {
 	if err != nil {
 		return err
 	}
-	g.clipped = name == "tsdemux"
 	if err := g.pipeline.Add(demuxer); err != nil {
 		return err
 	}
@@ -226,18 +224,18 @@ func (g *graph) added(pad *gst.Pad) {
 		return
 	}
 	if kind, ok := kindOf(caps.GetStructureAt(0)); ok {
-		g.branch(kind, pad, caps, false)
+		g.branch(kind, pad, caps)
 	}
 }
 
 // branch begins a track that comes from a pad: a demuxer's, or what there is
 // without one.
-func (g *graph) branch(kind media.Kind, pad *gst.Pad, caps *gst.Caps, wrapped bool) {
+func (g *graph) branch(kind media.Kind, pad *gst.Pad, caps *gst.Caps) {
 	g.mu.Lock()
 	taken := g.branches[kind] != nil
 	var b *branch
 	if !taken {
-		b = newBranch(g, kind, caps.GetStructureAt(0), wrapped)
+		b = newBranch(g, kind, caps.GetStructureAt(0))
 		g.branches[kind] = b
 	}
 	g.mu.Unlock()

@@ -212,7 +212,7 @@ func (g *graph) announce(c *course, branches []*branch) error {
 		}
 		b.accepted = true
 		g.order.Open(b.kind)
-		a.Tracks = append(a.Tracks, pipe.Track{Input: b.codec, Output: track})
+		a.Tracks = append(a.Tracks, pipe.Track{Input: b.input(), Output: track})
 	}
 	if err := g.out.json(pipe.Tracks, a); err != nil {
 		return err
