@@ -1,7 +1,6 @@
 package clients_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -74,6 +73,8 @@ type making struct {
 	width, height int      // as shown; 0: no pictures
 	video, audio  string   // codecs at the publisher; "" for none
 	passes        bool     // the sound does
+	heavy         bool     // pictures may be lost where there is little power
+	loose         bool     // times of pictures are the decoder's guess
 }
 
 // makings are the clips beyond the fixtures.
@@ -89,17 +90,19 @@ func makings() map[string]making {
 		return making{options: options, width: 320, height: 180, video: codec, audio: audio}
 	}
 	sound := func(codec, options string) making { return making{options: "-vn " + options, audio: codec} }
+	heavy := func(m making) making { m.heavy = true; return m }
+	loose := func(m making) making { m.loose = true; return m }
 	passes := func(m making) making { m.passes = true; return m }
 	return map[string]making{
 		"HEVC in MP4":         picture("h265", "aac", "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=30 "+quickAAC+mp4),
 		"AV1 in Matroska":     picture("av1", "opus", "-c:v libaom-av1 -usage realtime -cpu-used 8 -g 30 -b:v 400k -c:a libopus "+mkv),
 		"Motion JPEG in AVI":  picture("mjpeg", "pcm", "-c:v mjpeg -q:v 3 -pix_fmt yuvj420p -c:a pcm_s16le -f avi"),
 		"PCM in Matroska":     picture("h264", "pcm", quickH264+"-c:a pcm_s16le "+mkv),
-		"MPEG-4 in AVI":       picture("mpeg4", "mp3", "-c:v mpeg4 -b:v 800k -g 30 -c:a libmp3lame -f avi"),
+		"MPEG-4 in AVI":       loose(picture("mpeg4", "mp3", "-c:v mpeg4 -b:v 800k -g 30 -c:a libmp3lame -f avi")),
 		"WMV in ASF":          picture("wmv", "wma", "-c:v wmv2 -b:v 800k -g 30 -c:a wmav2 -f asf"),
 		"MPEG-2 in TS":        picture("mpeg2", "mp2", "-c:v mpeg2video -b:v 1500k -g 15 -c:a mp2 "+ts),
 		"MPEG-2 in PS":        picture("mpeg2", "mp2", "-c:v mpeg2video -b:v 1500k -g 15 -c:a mp2 -f vob"),
-		"VP9 in MP4":          picture("vp9", "opus", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 30 -b:v 400k -c:a libopus "+mp4),
+		"VP9 in MP4":          picture("vp9", "opus", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -lag-in-frames 0 -auto-alt-ref 0 -g 30 -b:v 400k -c:a libopus "+mp4),
 		"10 bits":             h264("-pix_fmt yuv420p10le " + mkv),
 		"4:2:2":               h264("-pix_fmt yuv422p " + ts),
 		"4:4:4":               h264("-pix_fmt yuv444p " + mp4),
@@ -107,7 +110,7 @@ func makings() map[string]making {
 		"5 pictures a second": h264("-r 5 " + mkv),
 		"60 a second":         h264("-r 60 " + ts),
 		"varying rate":        h264("-vf select=not(mod(n\\,3))+gt(mod(n\\,7)\\,3) -fps_mode vfr " + mkv),
-		"1080p":               sized(h264("-vf scale=1920:1080 -b:v 4M "+mp4), 1920, 1080),
+		"1080p":               heavy(sized(h264("-vf scale=1920:1080 -b:v 4M "+mp4), 1920, 1080)),
 		"wide pixels":         h264("-vf scale=160:180,setsar=2/1 " + mp4),
 		"narrow pixels":       h264("-vf scale=640:180,setsar=1/2 " + ts),
 		"interlaced":          picture("mpeg2", "mp2", "-c:v mpeg2video -b:v 1500k -g 15 -flags +ilme+ildct -top 1 -c:a mp2 "+ts),
@@ -147,6 +150,13 @@ func testMade(ctx context.Context, t *testing.T, m making) {
 	clip := m.clip(made(ctx, t, args(words(m.options), m.more)...))
 	got := show(ctx, t, clip, false)
 	got.check(t, clip)
+	if m.heavy || m.loose {
+		before, seen := decode(ctx, t, clip.Data, ""), decode(ctx, t, got.raw, "")
+		seen.inOrder(t, before.numbers(t))
+		seen.checkPitches(t, 3)
+		seen.checkGaps(t, before)
+		return
+	}
 	got.checkMedia(ctx, t, clip, "", madeRate)
 }
 
@@ -178,6 +188,3 @@ func TestMadeTurned(t *testing.T) {
 	}
 	together(t, tests)
 }
-
-// join is bytes one after the other.
-func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }

@@ -91,11 +91,19 @@ func (q *Queue) Open(kind media.Kind) {
 func (q *Queue) Feed(kind media.Kind, to time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	t := &q.tracks[kind]
+	t, other := &q.tracks[kind], &q.tracks[media.Audio-kind]
 	if to < t.fed-back {
 		t.fed, t.reached = to, min(to, t.reached)
 	}
 	t.fed = max(t.fed, to)
+	t.late(other.fed-to, time.Now())
+}
+
+// late notes by how much a track comes behind the other.
+func (t *track) late(by time.Duration, now time.Time) {
+	if by > 0 && by <= maxBehind {
+		t.behind.add(by, now)
+	}
 }
 
 // Put takes a frame. It waits while Span of its track is in the queue, and tells
@@ -125,8 +133,8 @@ func (t *track) full(at time.Duration) bool {
 
 // add takes a frame beside another track.
 func (t *track) add(f media.Frame, other *track, now time.Time) {
-	if late := other.newest - f.Time; other.begun && late > 0 && late <= maxBehind {
-		t.behind.add(late, now)
+	if other.begun {
+		t.late(other.newest-f.Time, now)
 	}
 	reached := f.Time
 	if f.Kind == media.Audio { // pictures tell their ends badly: they come at any rate

@@ -149,6 +149,9 @@ func (b *branch) feeds(info *gst.PadProbeInfo) {
 	}
 	b.graph.media.Store(true)
 	buffer := info.GetBuffer()
+	if buffer.PresentationTimestamp() == gst.ClockTimeNone && b.inOrder() {
+		buffer.SetPresentationTimestamp(buffer.DecodingTimestamp()) // all that an AVI tells
+	}
 	at, ok := b.time(buffer.PresentationTimestamp(), b.segment)
 	if !ok {
 		return
@@ -158,6 +161,10 @@ func (b *branch) feeds(info *gst.PadProbeInfo) {
 	}
 	b.graph.order.Feed(b.kind, at)
 }
+
+// inOrder reports whether the track's frames are shown in the order of decoding
+// for certain.
+func (b *branch) inOrder() bool { return b.kind == media.Audio || b.raw || b.codec == "mjpeg" }
 
 // decode puts a decoder before the branch's entry, and an encoder's settings
 // under what comes to it.
