@@ -60,6 +60,7 @@ type track struct {
 	open    bool          // frames may come
 	silent  bool          // what was waited for didn't come in time
 	begun   bool          // a frame has come
+	round   int           // how often its times have begun anew
 	newest  time.Duration // the newest frame's time
 	fed     time.Duration // how far its encoder has been fed
 	reached time.Duration // how far that has come
@@ -69,7 +70,16 @@ type track struct {
 
 type waiting struct {
 	media.Frame
+	round int
 	since time.Time
+}
+
+// before reports whether one frame goes out before another.
+func (w waiting) before(other waiting) bool {
+	if w.round != other.round {
+		return w.round < other.round
+	}
+	return w.Time < other.Time
 }
 
 // New has frames written by write, in Run.
@@ -140,12 +150,13 @@ func (t *track) add(f media.Frame, other *track, now time.Time) {
 	if f.Kind == media.Audio { // pictures tell their ends badly: they come at any rate
 		reached += f.Duration
 	}
-	if reached < t.reached-back {
+	if t.begun && f.Time < t.newest-back {
 		t.reached = reached
+		t.round++
 	}
 	t.reached = max(t.reached, reached)
 	t.begun, t.silent, t.newest = true, false, f.Time
-	t.waiting = append(t.waiting, waiting{f, now})
+	t.waiting = append(t.waiting, waiting{f, t.round, now})
 }
 
 // Finish says that a track has had its last frame, and returns when that has
@@ -210,7 +221,7 @@ func (q *Queue) next(now time.Time) (f *media.Frame, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t, other := &q.tracks[media.Video], &q.tracks[media.Audio]
-	if len(t.waiting) == 0 || len(other.waiting) > 0 && other.waiting[0].Time < t.waiting[0].Time {
+	if len(t.waiting) == 0 || len(other.waiting) > 0 && other.waiting[0].before(t.waiting[0]) {
 		t, other = other, t
 	}
 	if len(t.waiting) == 0 {
@@ -222,10 +233,10 @@ func (q *Queue) next(now time.Time) (f *media.Frame, wait time.Duration) {
 		if q.wrote.After(since) { // the reader has been holding all of this up
 			since = q.wrote
 		}
-		// By the media's time: a machine that is too slow for it needs longer.
-		const slowest = 2
-		wait = slowest*patience - now.Sub(since)
-		if t.newest-first.Time <= patience && wait > 0 {
+		if t.newest-first.Time <= patience { // a machine that is too slow for real time needs longer
+			patience *= 2
+		}
+		if wait = patience - now.Sub(since); wait > 0 {
 			return nil, wait
 		}
 		other.silent = true
