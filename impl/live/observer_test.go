@@ -65,7 +65,7 @@ func TestObserver(t *testing.T) {
 // TestSlotHoldsItsFrame: what other outputs need of a frame is kept once, within
 // the bytes for viewers.
 func TestSlotHoldsItsFrame(t *testing.T) {
-	s := newStream()
+	s := newStream(new(Counts))
 	s.begin(pictures)
 	slot, payload := s.Tail(), []byte("a picture")
 	at := 1234567 * time.Microsecond

@@ -6,6 +6,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"tureen/impl/access"
 	"tureen/impl/live"
 	"tureen/impl/problem"
+	"tureen/impl/rtp"
 	"tureen/impl/tokens"
 	"tureen/impl/transcode"
 	"tureen/impl/watch"
@@ -35,6 +37,10 @@ type Config struct {
 
 	Publishers Limits
 	Viewers    Limits
+
+	// RTP sends the streams to their sessions' clients, which tokens tell it;
+	// nil sends nothing.
+	RTP *rtp.Sender
 
 	// Tokens are what sessions were given; nil is a table in memory, where none
 	// are required.
@@ -67,6 +73,9 @@ type Server struct {
 
 // New makes a server without any session.
 func New(config Config) *Server {
+	if config.RTP == nil {
+		config.RTP = rtp.NewSender(nil, 0, config.Log)
+	}
 	if config.Tokens == nil {
 		config.Tokens = tokens.New(false)
 	}
@@ -79,6 +88,7 @@ func New(config Config) *Server {
 		publishers: newSeats(config.Publishers),
 		viewers:    newSeats(config.Viewers),
 	}
+	s.registry.Observe(config.RTP.Observe)
 	s.tokens.Follow(s.granted)
 	return s
 }
@@ -86,6 +96,7 @@ func New(config Config) *Server {
 // granted has a change of a session's tokens take effect on what is on the air.
 // Viewers that are there, and a publisher, hear of it themselves.
 func (s *Server) granted(session string, now tokens.Grant) {
+	s.config.RTP.Set(session, now.Clients)
 	if now.None() && s.tokens.Required() {
 		s.registry.Abort(session, tokens.ErrRevoked) // fails only when there is nothing on the air
 	}
@@ -131,8 +142,11 @@ func (s *Server) connected(ctx context.Context, conn net.Conn) context.Context {
 func (s *Server) Drain() { s.registry.Close() }
 
 // Wait returns once the viewers whose connections net/http doesn't know of any
-// more have gone, or with the context's error.
-func (s *Server) Wait(ctx context.Context) error { return s.fanout.Wait(ctx) }
+// more have gone, and RTP clients have got their farewell, or with the context's
+// error.
+func (s *Server) Wait(ctx context.Context) error {
+	return errors.Join(s.fanout.Wait(ctx), s.config.RTP.Wait(ctx))
+}
 
 // ServeHTTP serves one request. A fault in serving it ends that request alone,
 // with a line in the log.
@@ -172,7 +186,13 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		w.Header().Set("Access-Control-Expose-Headers", "Retry-After, Preference-Applied")
 	}
-	if ok && !strings.Contains(id, "/") {
+	id, sdp := strings.CutSuffix(id, "/sdp")
+	switch {
+	case !ok || strings.Contains(id, "/"):
+	case sdp:
+		s.sdp(w, r, id)
+		return
+	default:
 		s.stream(w, r, id)
 		return
 	}
@@ -185,6 +205,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 
 const streamMethods = "GET, HEAD, POST, PUT, OPTIONS"
 
+var errSessionID = problem.New(http.StatusBadRequest, "a session id has "+live.IDForm)
+
 // stream serves /stream/{id}. Refusals come in the contract's order.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) {
 	var serve func(http.ResponseWriter, *http.Request, string)
@@ -194,7 +216,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) 
 	case http.MethodGet, http.MethodHead:
 		serve = s.watch
 	case http.MethodOptions:
-		serve = s.preflight
+		serve = func(w http.ResponseWriter, r *http.Request, _ string) { preflight(w, r, streamMethods) }
 	default:
 		problem.New(http.StatusMethodNotAllowed, "a stream is published by PUT or POST and watched by GET").
 			Allowing(streamMethods).Final(w, r)
@@ -202,18 +224,18 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) 
 	}
 	id, ok := sessionID(escaped)
 	if !ok {
-		problem.New(http.StatusBadRequest, "a session id has "+live.IDForm).Final(w, r)
+		errSessionID.Final(w, r)
 		return
 	}
 	serve(w, r, id)
 }
 
 // preflight answers a browser that asks whether it may (WAT-13).
-func (s *Server) preflight(w http.ResponseWriter, r *http.Request, _ string) {
+func preflight(w http.ResponseWriter, r *http.Request, methods string) {
 	problem.Unread(w, r)
 	h := w.Header()
-	h.Set("Allow", streamMethods)
-	h.Set("Access-Control-Allow-Methods", streamMethods)
+	h.Set("Allow", methods)
+	h.Set("Access-Control-Allow-Methods", methods)
 	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Range, Content-Type, Prefer, Range")
 	h.Set("Access-Control-Max-Age", "86400")
 	w.WriteHeader(http.StatusNoContent)

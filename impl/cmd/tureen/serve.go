@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -17,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tureen/impl/rtp"
 	"tureen/impl/server"
 	"tureen/impl/transcode"
 	"tureen/impl/transcoder"
@@ -41,6 +43,8 @@ type serve struct {
 	MaxTranscodes    int `default:"0" help:"Refuse streams that need transcoding past so many with 503; 0 is as many as the processors are measured to carry."`
 	MaxVideoBitrate  int `default:"8000" help:"Most that transcoded pictures may take, in kbit/s (${default}); their size and rate decide below that." placeholder:"KBIT"`
 	MaxAudioBitrate  int `default:"128" help:"Likewise transcoded sound (${default})." placeholder:"KBIT"`
+	RTPAllow      []network `name:"rtp-allow" help:"Send RTP to this network, and to no other but those named so, too. Without it: to private, loopback and link-local addresses." placeholder:"CIDR"`
+	MaxRTPClients int       `name:"max-rtp-clients" default:"0" help:"Send RTP to so many clients at once; 0 is as many as open files allow."`
 
 	Log string `default:"info" enum:"debug,info,warn,error" help:"Least severe log lines to write: ${enum}."`
 }
@@ -59,6 +63,7 @@ func (c *serve) Validate() error {
 		"max-publishers": c.MaxPublishers, "max-publishers-per-address": c.MaxPublishersPerAddress,
 		"max-viewers": c.MaxViewers, "max-viewers-per-address": c.MaxViewersPerAddress,
 		"max-transcodes": c.MaxTranscodes, "max-video-bitrate": c.MaxVideoBitrate, "max-audio-bitrate": c.MaxAudioBitrate,
+		"max-rtp-clients": c.MaxRTPClients,
 	} {
 		if n < 0 {
 			return fmt.Errorf("--%s must not be negative; 0 sets no limit", name)
@@ -81,10 +86,10 @@ func (c *serve) Run() error {
 	if err != nil {
 		return err
 	}
-	publishers, viewers := c.limits(files)
-	if publishers.Total+viewers.Total+reservedFiles > int(min(files, maxFiles)) {
+	publishers, viewers, clients := c.limits(files)
+	if publishers.Total+viewers.Total+clients*rtp.Sockets+reservedFiles > int(min(files, maxFiles)) {
 		log.Warn("open files will run out before the limits are reached: raise them with ulimit -Hn",
-			"files", files, "publishers", publishers.Total, "viewers", viewers.Total)
+			"files", files, "publishers", publishers.Total, "viewers", viewers.Total, "rtp_clients", clients)
 	}
 	transcoders := c.transcoders(log)
 	defer transcoders.Close()
@@ -92,6 +97,7 @@ func (c *serve) Run() error {
 		Transcoders: transcoders,
 
 		Idle: c.Idle, Grace: c.Grace, Budget: c.Budget, Log: log, Publishers: publishers, Viewers: viewers,
+		RTP: rtp.NewSender(c.policy(), clients, log),
 	})
 	front := proxy.HTTP()
 	if front.TLSConfig, err = c.tls(); err != nil {
@@ -195,19 +201,34 @@ func raiseFiles() uint64 {
 	return limit.Cur
 }
 
-// What is left of the open files after a reserve goes to publishers and to
-// viewers, so that it isn't the accepting of connections that fails.
+// What is left of the open files after a reserve goes to publishers, RTP clients
+// and viewers, so that it isn't the accepting of connections that fails.
 const (
 	reservedFiles  = 64      // listeners, logs, connections that haven't asked yet
 	publisherShare = 10      // one in so many
+	rtpShare       = 10      // likewise
 	maxFiles       = 1 << 30 // what Linux could ever allow (fs.nr_open)
 )
 
-// limits are how many publishers and viewers there may be.
-func (c *serve) limits(files uint64) (publishers, viewers server.Limits) {
+// limits are how many publishers, viewers and RTP clients there may be.
+func (c *serve) limits(files uint64) (publishers, viewers server.Limits, clients int) {
 	room := int(min(files, maxFiles)) - reservedFiles
+	rest := room - room/publisherShare - room/rtpShare
 	return server.Limits{Total: orElse(c.MaxPublishers, room/publisherShare), PerAddress: c.MaxPublishersPerAddress},
-		server.Limits{Total: orElse(c.MaxViewers, room-room/publisherShare), PerAddress: c.MaxViewersPerAddress}
+		server.Limits{Total: orElse(c.MaxViewers, rest), PerAddress: c.MaxViewersPerAddress},
+		orElse(c.MaxRTPClients, room/rtpShare/rtp.Sockets)
+}
+
+// policy is where RTP may be sent.
+func (c *serve) policy() rtp.Policy {
+	if len(c.RTPAllow) == 0 {
+		return rtp.DefaultPolicy()
+	}
+	var p rtp.Policy
+	for _, n := range c.RTPAllow {
+		p = append(p, netip.Prefix(n))
+	}
+	return p
 }
 
 // orElse is what the operator set, or what else there is room for.
