@@ -102,6 +102,15 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, path []string) {
 	send(w, r, status, body)
 }
 
+// patience is how long a call may take.
+const patience = 5 * time.Second
+
+// bounded is a context for what a call waits for. A client that closes its half
+// of the connection, as it may, doesn't end it.
+func bounded(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), patience)
+}
+
 func (a *API) answer(r *http.Request, path []string) (status int, body any, refused *problem.Problem) {
 	name := ""
 	if len(path) == 1 {

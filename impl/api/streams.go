@@ -37,7 +37,7 @@ type Track struct {
 }
 
 func (a *API) listStreams(*http.Request, values) (status int, body any, refused *problem.Problem) {
-	all := a.config.Streams()
+	all := append([]Stream{}, a.config.Streams()...) // an empty array, not null
 	for i := range all {
 		all[i].RTP = []string{}
 		g, _ := a.config.Tokens.Get(all[i].SessionID)
@@ -59,10 +59,13 @@ func (a *API) abortStream(r *http.Request, v values) (status int, body any, refu
 	if err != nil {
 		return 0, nil, problem.New(http.StatusBadRequest, err.Error())
 	}
-	if err := a.config.Abort(r.Context(), session); errors.Is(err, live.ErrAbsent) {
+	ctx, cancel := bounded(r)
+	defer cancel()
+	switch err := a.config.Abort(ctx, session); {
+	case errors.Is(err, live.ErrAbsent):
 		return 0, nil, problem.New(http.StatusNotFound, err.Error())
-	} else if err != nil {
-		panic(http.ErrAbortHandler) // the client has left
+	case err != nil:
+		return 0, nil, problem.New(http.StatusInternalServerError, "the stream is told to end, and hasn't yet: "+err.Error())
 	}
 	a.config.Log.Info("stream aborted", "session", session, "client", access.Client(r, a.config.Gate.Proxies))
 	return http.StatusOK, Aborted{session}, nil

@@ -43,8 +43,10 @@ func (a *API) addToken(r *http.Request, v values) (status int, body any, refused
 	if err != nil {
 		return 0, nil, problem.New(http.StatusBadRequest, err.Error())
 	}
+	ctx, cancel := bounded(r)
+	defer cancel()
 	for _, c := range g.Clients {
-		if err := a.config.Resolve(r.Context(), c); err != nil {
+		if err := a.config.Resolve(ctx, c); err != nil {
 			return 0, nil, unreachable(err)
 		}
 	}

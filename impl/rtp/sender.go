@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,12 @@ func NewSender(policy Policy, limit int, log *slog.Logger) *Sender {
 		policy: policy, log: log, seats: seats{limit: int64(limit)},
 		clients: map[string][]Client{}, streams: map[string]*live.Stream{}, transmissions: map[string]*transmission{},
 	}
+}
+
+// Resolve is where a client is, if anything may be sent there, like
+// Policy.Resolve.
+func (s *Sender) Resolve(ctx context.Context, c Client) (netip.AddrPort, error) {
+	return s.policy.Resolve(ctx, c)
 }
 
 // Observe has a stream sent from its first frame on. It is a live.Observer.

@@ -13,13 +13,12 @@ const sdpMethods = "GET, HEAD, OPTIONS"
 
 // sdp serves /stream/{id}/sdp: how to receive what is sent of a session by RTP
 // (RTP-5). Refusals come in the contract's order.
-func (s *Server) sdp(w http.ResponseWriter, r *http.Request, escaped string) {
+func (s *Server) sdp(w http.ResponseWriter, r *http.Request, id string) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodOptions {
 		problem.New(http.StatusMethodNotAllowed, "the description of a stream's RTP is read by GET").Allowing(sdpMethods).Final(w, r)
 		return
 	}
-	id, ok := sessionID(escaped)
-	if !ok {
+	if !live.ValidID(id) {
 		errSessionID.Final(w, r)
 		return
 	}
@@ -29,6 +28,10 @@ func (s *Server) sdp(w http.ResponseWriter, r *http.Request, escaped string) {
 	}
 	if s.registry.Closed() {
 		refuseViewer(w, r, live.ErrClosed)
+		return
+	}
+	if err := s.tokens.Describe(id); err != nil {
+		refuseViewer(w, r, err)
 		return
 	}
 	client, err := asked(r)

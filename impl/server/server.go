@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"tureen/impl/access"
+	"tureen/impl/api"
 	"tureen/impl/live"
 	"tureen/impl/problem"
 	"tureen/impl/rtp"
@@ -29,6 +30,7 @@ type Config struct {
 	Idle   time.Duration // how long a publisher may send nothing
 	Grace  time.Duration // how long a session waits for a publisher that broke off
 	Budget time.Duration // how far a viewer may fall behind
+	Drain  time.Duration // how long the end takes at most; the caller sees to it
 	Log    *slog.Logger
 
 	// Transcoders turn into VP8 and Vorbis what isn't; nil when there are none.
@@ -46,6 +48,9 @@ type Config struct {
 	// are required.
 	Tokens *tokens.Table
 	Access access.Gate // who may call the API
+
+	// Transcode is whether there is something that transcodes.
+	Transcode bool
 }
 
 // Bounds on what a client holds without sending media (SRV-2).
@@ -65,6 +70,7 @@ type Server struct {
 	config   Config
 	registry *live.Registry
 	tokens   *tokens.Table
+	api      *api.API
 	fanout   *watch.Fanout
 
 	publishers *seats
@@ -89,6 +95,18 @@ func New(config Config) *Server {
 		viewers:    newSeats(config.Viewers),
 	}
 	s.registry.Observe(config.RTP.Observe)
+	s.api = api.New(api.Config{
+		Gate: config.Access, Tokens: s.tokens, Log: config.Log,
+		Resolve: func(ctx context.Context, c rtp.Client) error {
+			_, err := config.RTP.Resolve(ctx, c)
+			return err
+		},
+		Streams: s.streams, Abort: s.abort,
+		Features: features(config),
+		Times: map[string]time.Duration{
+			"idle": config.Idle, "grace": config.Grace, "budget": config.Budget, "drain": config.Drain,
+		},
+	})
 	s.tokens.Follow(s.granted)
 	return s
 }
@@ -177,30 +195,38 @@ func ambiguous(r *http.Request) bool {
 	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0)
 }
 
-// route goes by the path as it was sent: net/http's own mux would answer with
-// redirects and plain text, and see through encoded slashes.
+// route goes by the path as it was sent, cut at its slashes: net/http's own mux
+// would answer with redirects and plain text, and see through encoded slashes.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.EscapedPath()
-	id, ok := strings.CutPrefix(path, "/stream/")
-	if ok {
+	path := segments(r)
+	if len(path) > 1 && path[0] == "stream" {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		w.Header().Set("Access-Control-Expose-Headers", "Retry-After, Preference-Applied")
 	}
-	id, sdp := strings.CutSuffix(id, "/sdp")
 	switch {
-	case !ok || strings.Contains(id, "/"):
-	case sdp:
-		s.sdp(w, r, id)
-		return
-	default:
-		s.stream(w, r, id)
-		return
-	}
-	if path == "/healthz" {
+	case path[0] == "api":
+		s.api.Serve(w, r, path[1:])
+	case path[0] == "stream" && len(path) == 2:
+		s.stream(w, r, path[1])
+	case path[0] == "stream" && len(path) == 3 && path[2] == "sdp":
+		s.sdp(w, r, path[1])
+	case path[0] == "healthz" && len(path) == 1:
 		s.health(w, r)
-		return
+	default:
+		problem.New(http.StatusNotFound, "there is nothing at this path; streams are at /stream/{session id}").Final(w, r)
 	}
-	problem.New(http.StatusNotFound, "there is nothing at this path; streams are at /stream/{session id}").Final(w, r)
+}
+
+// segments are the parts of a path between its slashes, each decoded; there is
+// at least one.
+func segments(r *http.Request) []string {
+	path := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	for i, segment := range path {
+		if decoded, err := url.PathUnescape(segment); err == nil {
+			path[i] = decoded
+		}
+	}
+	return path
 }
 
 const streamMethods = "GET, HEAD, POST, PUT, OPTIONS"
@@ -208,7 +234,7 @@ const streamMethods = "GET, HEAD, POST, PUT, OPTIONS"
 var errSessionID = problem.New(http.StatusBadRequest, "a session id has "+live.IDForm)
 
 // stream serves /stream/{id}. Refusals come in the contract's order.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) {
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, id string) {
 	var serve func(http.ResponseWriter, *http.Request, string)
 	switch r.Method {
 	case http.MethodPut, http.MethodPost:
@@ -222,8 +248,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) 
 			Allowing(streamMethods).Final(w, r)
 		return
 	}
-	id, ok := sessionID(escaped)
-	if !ok {
+	if !live.ValidID(id) {
 		errSessionID.Final(w, r)
 		return
 	}
@@ -251,12 +276,6 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Write([]byte("ok\n")) // the asker may be gone
-}
-
-// sessionID reads a session id from its path segment (the contract's "Terms").
-func sessionID(escaped string) (id string, ok bool) {
-	id, err := url.PathUnescape(escaped)
-	return id, err == nil && live.ValidID(id)
 }
 
 // detached is a request's context without its end where that may be mistaken:
