@@ -121,7 +121,7 @@ func (s *Server) granted(session string, now tokens.Grant) {
 }
 
 // HTTP is the server for net/http, with its bounds set. Its listeners must be
-// of TCP, or of TLS over it.
+// those of problem.Listen, or of TLS over TCP.
 func (s *Server) HTTP() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -144,7 +144,7 @@ func (s *Server) connected(ctx context.Context, conn net.Conn) context.Context {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := tcpOf(conn)
 	if !ok {
 		s.config.Log.Warn("a connection isn't TCP: what the kernel holds for it is not bounded", "client", conn.RemoteAddr())
 		return ctx
@@ -153,6 +153,15 @@ func (s *Server) connected(ctx context.Context, conn net.Conn) context.Context {
 		s.config.Log.Debug("connection lost at once", "client", conn.RemoteAddr(), "error", err)
 	}
 	return ctx
+}
+
+// tcpOf is what a plain connection consists of.
+func tcpOf(conn net.Conn) (tcp *net.TCPConn, ok bool) {
+	if worded, ok := conn.(*problem.Conn); ok {
+		return worded.TCPConn, true
+	}
+	tcp, ok = conn.(*net.TCPConn)
+	return tcp, ok
 }
 
 // Drain ends all sessions, publishers with 503 and viewers' bodies as whole

@@ -13,13 +13,17 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"tureen/impl/access"
+	"tureen/impl/problem"
 	"tureen/impl/rtp"
 	"tureen/impl/server"
+	"tureen/impl/tokens"
 	"tureen/impl/transcode"
 	"tureen/impl/transcoder"
 )
@@ -43,6 +47,13 @@ type serve struct {
 	MaxTranscodes    int `default:"0" help:"Refuse streams that need transcoding past so many with 503; 0 is as many as the processors are measured to carry."`
 	MaxVideoBitrate  int `default:"8000" help:"Most that transcoded pictures may take, in kbit/s (${default}); their size and rate decide below that." placeholder:"KBIT"`
 	MaxAudioBitrate  int `default:"128" help:"Likewise transcoded sound (${default})." placeholder:"KBIT"`
+
+	TokenServer  []access.Network `help:"Let this address or network, and nobody else, call the API; sessions without a token are closed then. Without it streaming is open, and this machine may call. May be repeated." placeholder:"ADDR/MASK"`
+	TokenFile    string           `help:"Keep tokens in this file over restarts." placeholder:"FILE" type:"path"`
+	APIAllow     []access.Network `name:"api-allow" help:"Without --token-server, let this address or network call the API, too. May be repeated." placeholder:"ADDR/MASK"`
+	APIHost      []string         `name:"api-host" help:"Serve the API under this name, too, besides addresses and localhost. May be repeated." placeholder:"NAME"`
+	TrustedProxy []access.Network `help:"Believe X-Forwarded-For from this address or network. May be repeated." placeholder:"ADDR/MASK"`
+
 	RTPAllow      []network `name:"rtp-allow" help:"Send RTP to this network, and to no other but those named so, too. Without it: to private, loopback and link-local addresses." placeholder:"CIDR"`
 	MaxRTPClients int       `name:"max-rtp-clients" default:"0" help:"Send RTP to so many clients at once; 0 is as many as open files allow."`
 
@@ -91,12 +102,21 @@ func (c *serve) Run() error {
 		log.Warn("open files will run out before the limits are reached: raise them with ulimit -Hn",
 			"files", files, "publishers", publishers.Total, "viewers", viewers.Total, "rtp_clients", clients)
 	}
+	table, err := c.tokens()
+	if err != nil {
+		return err
+	}
+	defer table.Close() // so does the process's end
+	if len(c.TokenServer) > 0 && len(c.APIAllow) > 0 {
+		log.Warn("--api-allow changes nothing: with --token-server, that alone says who may call the API")
+	}
 	transcoders := c.transcoders(log)
 	defer transcoders.Close()
 	proxy := server.New(server.Config{
 		Transcoders: transcoders,
 
-		Idle: c.Idle, Grace: c.Grace, Budget: c.Budget, Log: log, Publishers: publishers, Viewers: viewers,
+		Idle: c.Idle, Grace: c.Grace, Budget: c.Budget, Drain: c.Drain, Log: log, Publishers: publishers, Viewers: viewers,
+		Tokens: table, Access: c.gate(),
 		RTP: rtp.NewSender(c.policy(), clients, log),
 	})
 	front := proxy.HTTP()
@@ -127,6 +147,20 @@ func (c *serve) transcoders(log *slog.Logger) *transcode.Pool {
 		Command: transcoderCommand(), Spares: c.TranscoderSpares, Max: c.MaxTranscodes, Log: log,
 		MaxVideoBitRate: c.MaxVideoBitrate * kilo, MaxAudioBitRate: c.MaxAudioBitrate * kilo,
 	})
+}
+
+// tokens are those of the file, if there is one.
+func (c *serve) tokens() (*tokens.Table, error) {
+	required := len(c.TokenServer) > 0
+	if c.TokenFile == "" {
+		return tokens.New(required), nil
+	}
+	return tokens.Open(c.TokenFile, required)
+}
+
+// gate is who may call the API.
+func (c *serve) gate() access.Gate {
+	return access.Gate{Servers: c.TokenServer, Allowed: c.APIAllow, Proxies: c.TrustedProxy, Hosts: c.APIHost}
 }
 
 // tls is the configuration for TLS; nil without a certificate.
@@ -167,7 +201,7 @@ func (c *serve) serve(ctx context.Context, front *http.Server, listener net.List
 	if front.TLSConfig != nil {
 		err = front.ServeTLS(listener, "", "")
 	} else {
-		err = front.Serve(listener)
+		err = front.Serve(problem.Listen(listener))
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -271,12 +305,32 @@ func (c *serve) announce(w io.Writer, addr net.Addr, publishers, viewers int) {
 	} else {
 		fmt.Fprintf(w, "  formats  WebM or Matroska with VP8 and Vorbis; this build has no transcoder, other formats get 415\n")
 	}
+	fmt.Fprintf(w, "  api      %s\n", c.mode())
 	switch {
 	case c.MaxViewers > 0 || c.MaxPublishers > 0:
 		fmt.Fprintf(w, "  limits   %d publishers, %d viewers at once\n", publishers, viewers)
 	case viewers < fewViewers:
 		fmt.Fprintf(w, "  limits   %d publishers, %d viewers at once, for want of open files: raise them with ulimit -Hn\n", publishers, viewers)
 	}
+}
+
+// mode tells who may do what.
+func (c *serve) mode() string {
+	if len(c.TokenServer) > 0 {
+		return "for " + list(c.TokenServer) + " alone; a session needs a token: tureen token add SESSION"
+	}
+	if len(c.APIAllow) > 0 {
+		return "for this machine and " + list(c.APIAllow) + "; sessions are open to everyone (--token-server closes them)"
+	}
+	return "for this machine; sessions are open to everyone (--token-server closes them)"
+}
+
+func list(networks []access.Network) string {
+	texts := make([]string, len(networks))
+	for i, n := range networks {
+		texts[i] = n.String()
+	}
+	return strings.Join(texts, ", ")
 }
 
 // reachable is an address that this machine's clients can use.
