@@ -44,8 +44,11 @@ func overview(s live.Snapshot) api.Stream {
 func trackOf(t ingest.Track, output []media.Track) api.Track {
 	joined := api.Track{Track: t}
 	for _, o := range output {
-		if o.Kind == t.Kind {
+		switch {
+		case o.Kind != t.Kind:
+		case o.Kind == media.Video:
 			joined.Width, joined.Height = o.Picture.Width, o.Picture.Height
+		default:
 			joined.SampleRate, joined.Channels = o.SampleRate, o.Channels
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"tureen/impl/access"
@@ -73,6 +74,7 @@ type Server struct {
 	api      *api.API
 	fanout   *watch.Fanout
 
+	untold     sync.Map // by session id, uploads that were aborted between two parts
 	publishers *seats
 	viewers    *seats
 }
