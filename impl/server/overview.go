@@ -77,7 +77,7 @@ func features(config Config) []string {
 	if config.Grace > 0 {
 		all = append(all, "resume")
 	}
-	if config.Transcode {
+	if config.Transcoders.Available() {
 		all = append(all, "transcode")
 	}
 	return all

@@ -49,9 +49,6 @@ type Config struct {
 	// are required.
 	Tokens *tokens.Table
 	Access access.Gate // who may call the API
-
-	// Transcode is whether there is something that transcodes.
-	Transcode bool
 }
 
 // Bounds on what a client holds without sending media (SRV-2).
