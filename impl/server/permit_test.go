@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -24,11 +25,7 @@ import (
 // server.
 func closed(c *Config) {
 	c.Tokens = tokens.New(true)
-	var n access.Network
-	if err := n.UnmarshalText([]byte("127.0.0.0/8")); err != nil {
-		panic(err)
-	}
-	c.Access.Servers = access.Networks{n}
+	c.Access.Servers = access.Networks{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
 }
 
 // sends is an option that lets RTP be sent to this machine.
@@ -131,6 +128,63 @@ func TestPermits(t *testing.T) {
 	check("HEAD", "/stream/none", 503)
 	check("GET", "/stream/none/sdp", 503)
 	check("GET", "/stream/a%2Fb", 400)
+}
+
+// TestEveryPath: whatever a path looks like, the answer is a problem, and under
+// /api/ it is 403 for who may not call, however that is written (TOK-1, API-8).
+func TestEveryPath(t *testing.T) {
+	p := start(t, closed, func(c *Config) {
+		c.Access.Servers = access.Networks{{Prefix: netip.MustParsePrefix("192.0.2.1/32")}} // and so this machine is a stranger
+	})
+	tests := []struct {
+		line   string // of the request
+		status int
+	}{
+		{"GET /api/list-tokens", 403},
+		{"GET /api/", 403},
+		{"GET /api", 403},
+		{"GET /api/nothing", 403},
+		{"BREW /api/list-tokens", 403},
+		{"OPTIONS /api/add-token", 403},
+		{"GET /%61pi/list-tokens", 403},
+		{"GET /api/list%2Dtokens", 403},
+		{"GET /api//list-tokens", 403},
+		{"GET /api/../stream/a", 403},
+		{"GET http://127.0.0.1/api/list-tokens", 403},
+		{"POST /api/add-token?type=http&sessionid=a", 403},
+		{"GET /", 404},
+		{"GET //api/list-tokens", 404},
+		{"GET /stream/../api/list-tokens", 404},
+		{"GET /./stream/a", 404},
+		{"GET /stream/a/", 404},
+		{"GET /stream/a/sdp/", 404},
+		{"GET /stream/a/SDP", 404},
+		{"GET /api%2Flist-tokens", 404},
+		{"GET /stream%2Fa", 404},
+		{"OPTIONS *", 404},
+		{"CONNECT stream:443", 404},
+		{"PATCH /healthz/", 404},
+		{"GET /stream/a%2fsdp", 400},
+		{"GET /stream/%2e%2e/sdp", 400},
+		{"GET /stream/%zz", 400},
+		{"GET stream/a", 400},
+		{"GET /stream/a b", 400},
+		{"DELETE /stream/a/sdp", 405},
+		{"DELETE /stream/%2F/sdp", 405},
+		{"GET /%73tream/a", 403},
+	}
+	for _, test := range tests {
+		method, _, _ := strings.Cut(test.line, " ")
+		conn, answer := p.raw(t, test.line+" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", method)
+		expectProblem(t, answer, test.status)
+		if answer.StatusCode != test.status {
+			t.Errorf("%s: %s, want %d", test.line, answer.Status, test.status)
+		}
+		conn.Close()
+	}
+	if all := p.tokens.All(); len(all) != 0 {
+		t.Errorf("a stranger added %+v", all)
+	}
 }
 
 // TestPublishKey: TOK-9, with and without a token server: before what is on the
@@ -381,6 +435,9 @@ func TestOpenModeRevocation(t *testing.T) {
 	p.allow(t, "a", "rtp-udp&udp-clients=127.0.0.1:5000")
 	publisher := p.publishing(t, "a")
 	answer := p.get(t, "a")
+	if clients := p.config.RTP.Destinations("a"); len(clients) != 1 {
+		t.Errorf("RTP goes to %v", clients)
+	}
 	p.call(t, "DELETE", "revoke-token?sessionid=a", 200)
 	if clients := p.config.RTP.Destinations("a"); len(clients) != 0 {
 		t.Errorf("RTP still goes to %v", clients)
