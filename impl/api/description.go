@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bytes"
 	_ "embed" // the description
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -15,23 +17,24 @@ import (
 //go:embed openapi.json
 var description []byte
 
-// describe completes the description with what this process has (API-9).
+// describe completes the description with what this process has (API-9), where it
+// leaves room for that.
 func describe(features []string, times map[string]time.Duration) []byte {
-	var d map[string]any
-	if err := json.Unmarshal(description, &d); err != nil {
-		panic(err) // it is part of the program
-	}
 	seconds := map[string]float64{}
 	for name, t := range times {
 		seconds[name] = t.Seconds()
 	}
-	info := d["info"].(map[string]any)
-	info["x-features"], info["x-times"] = features, seconds
-	b, err := json.MarshalIndent(d, "", "  ")
+	d := bytes.Replace(description, []byte(`"x-features": []`), stated("x-features", features), 1)
+	return bytes.Replace(d, []byte(`"x-times": {}`), stated("x-times", seconds), 1)
+}
+
+// stated is a member of the description's info.
+func stated(name string, value any) []byte {
+	b, err := json.MarshalIndent(value, "    ", "  ")
 	if err != nil {
-		panic(err) // it came from JSON
+		panic(err) // names and numbers
 	}
-	return append(b, '\n')
+	return fmt.Appendf(nil, "%q: %s", name, b)
 }
 
 func (a *API) describeItself(*http.Request, values) (status int, body any, refused *problem.Problem) {

@@ -54,8 +54,14 @@ func (a *API) addToken(r *http.Request, v values) (status int, body any, refused
 	if err != nil {
 		return 0, nil, a.unstored(err)
 	}
-	a.config.Log.Info("token added", "session", g.Session, "client", access.Client(r, a.config.Gate.Proxies), "http", g.HTTP,
-		"rtp", g.Clients, "input_types", g.InputTypes, "expires", g.Expires, "key", g.Key != tokens.Key{}, "replaced", replaced)
+	attrs := []any{
+		"session", g.Session, "client", access.Client(r, a.config.Gate.Proxies), "replaced", replaced,
+		"http", g.HTTP, "rtp", g.Clients, "input_types", g.InputTypes, "key", g.Key != tokens.Key{},
+	}
+	if !g.Expires.IsZero() {
+		attrs = append(attrs, "expires", g.Expires)
+	}
+	a.config.Log.Info("token added", attrs...)
 	if status = http.StatusCreated; replaced {
 		status = http.StatusOK
 	}
