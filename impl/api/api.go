@@ -89,7 +89,7 @@ func (c call) takes(method string) bool {
 // that follow are given. Who may not call learns nothing more (TOK-1).
 func (a *API) Serve(w http.ResponseWriter, r *http.Request, path []string) {
 	if err := a.config.Gate.Check(r); err != nil {
-		a.config.Log.Warn("API call refused", "client", access.Client(r, a.config.Gate.Proxies), "host", r.Host, "reason", err)
+		a.config.Log.Debug("API call refused", "client", access.Client(r, a.config.Gate.Proxies), "host", r.Host, "reason", err)
 		problem.New(http.StatusForbidden, err.Error()).Final(w, r)
 		return
 	}

@@ -130,6 +130,19 @@ func TestPermits(t *testing.T) {
 	check("GET", "/stream/a%2Fb", 400)
 }
 
+// TestCapacityBeforeRange: a publisher for whom there is no room is told that,
+// and not what is wrong with its Content-Range; a conflict comes first ("Terms").
+func TestCapacityBeforeRange(t *testing.T) {
+	p := start(t, func(c *Config) { c.Publishers.Total = 1 })
+	malformed, gap := header("Content-Range", "bytes"), header("Content-Range", "bytes 7-7/*")
+	expectProblem(t, p.put(t, "a", strings.NewReader("x"), malformed), http.StatusBadRequest)
+	expectProblem(t, p.put(t, "a", strings.NewReader("x"), gap), http.StatusRequestedRangeNotSatisfiable)
+	p.onAir(t, "b", "webm-vp8")
+	expectProblem(t, p.put(t, "a", strings.NewReader("x"), malformed), http.StatusServiceUnavailable)
+	expectProblem(t, p.put(t, "a", strings.NewReader("x"), gap), http.StatusServiceUnavailable)
+	expectProblem(t, p.put(t, "b", strings.NewReader("x"), malformed), http.StatusConflict)
+}
+
 // TestEveryPath: whatever a path looks like, the answer is a problem, and under
 // /api/ it is 403 for who may not call, however that is written (TOK-1, API-8).
 func TestEveryPath(t *testing.T) {
@@ -268,16 +281,17 @@ func (p *proxy) publishing(t *testing.T, id string) <-chan *http.Response {
 	return answers
 }
 
-// atOnce is how long ends may take that the contract wants within 1 s, with
-// something for a machine under load.
-const atOnce = 2 * time.Second
+// soon is how long ends may take that the contract wants within 1 s: that, a
+// second more until a token expires that lives no longer, and one for a machine
+// under load.
+const soon = 3 * time.Second
 
 // within waits for a value that must come soon.
 func within[T any](t *testing.T, what string, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
-	case <-time.After(atOnce):
+	case <-time.After(soon):
 		t.Fatalf("%s doesn't come", what)
 	}
 	return v

@@ -34,6 +34,8 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request, id string) {
 		deny(denied, r).Final(w, r)
 	case conflict:
 		endProblem(live.ErrTaken).Final(w, r)
+	case series == nil && (err != nil || span != nil && span.begin > 0) && !s.publishers.free(s.address(r)):
+		endProblem(errFull).Final(w, r) // which goes before what is wrong with a Content-Range
 	case err != nil:
 		endProblem(err).Final(w, r)
 	case span != nil && (span.begin > 0 || series != nil && series.GivesWay() == nil):

@@ -63,6 +63,14 @@ func TestBadConfiguration(t *testing.T) {
 		{[]string{"--max-publishers-per-address=-1"}, "", "--max-publishers-per-address must not be negative"},
 		{[]string{"--tls-cert", "/dev/null"}, "", "must be used together"},
 		{[]string{"--log", "loud"}, "", "must be one of"},
+		{[]string{"--token-server", "localhost"}, "", "is no ADDR/MASK"},
+		{[]string{"--token-server", "10.0.0.0/8", "--token-server", "10.0.0.0/33"}, "", "is no ADDR/MASK"},
+		{[]string{"--api-allow", "10.0.0.0/255.0.255.0"}, "", "is no ADDR/MASK"},
+		{[]string{"--trusted-proxy", "[::1]"}, "", "is no ADDR/MASK"},
+		{[]string{"--api-host", "tureen.example:8000"}, "", "without scheme and port"},
+		{[]string{"--config", file}, "token-server: [10.0.0.0/8, x]", "is no ADDR/MASK"},
+		{[]string{"token", "add", "a", "--ttl=1ms"}, "", "whole seconds"},
+		{[]string{"stream", "watch", "--interval=0s"}, "", "--interval must be more than 0"},
 		{[]string{"--lissten", ":1"}, "", "unknown flag"},
 		{[]string{"--config", file}, "lissten: :1", `sets "lissten", which is no flag`},
 		{[]string{"--config", file}, "[", "isn't YAML"},
@@ -75,6 +83,41 @@ func TestBadConfiguration(t *testing.T) {
 		}
 		if _, err := parse(t, test.args...); err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%v %q: %v, want it to say %q", test.args, test.yaml, err, test.says)
+		}
+	}
+}
+
+// TestGate: who may call the API is read from wherever it is set, and the mode
+// that goes with it is announced.
+func TestGate(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tureen.yaml")
+	if err := os.WriteFile(file, []byte("token-server: [10.0.0.0/255.0.0.0, \"::1\"]\napi-host: [a.example, b.example]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TUREEN_TRUSTED_PROXY", "192.0.2.1,2001:db8::/32")
+	p, err := parse(t, "--config", file, "--api-allow", "172.17.0.0/16", "--api-allow=172.18.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := p.Serve.gate()
+	got := list(g.Servers) + "; " + list(g.Allowed) + "; " + list(g.Proxies) + "; " + strings.Join(g.Hosts, ", ")
+	want := "10.0.0.0/8, ::1/128; 172.17.0.0/16, 172.18.0.1/32; 192.0.2.1/32, 2001:db8::/32; a.example, b.example"
+	if got != want {
+		t.Errorf("the gate is %s, want %s", got, want)
+	}
+	if mode := p.Serve.mode(); !strings.Contains(mode, "10.0.0.0/8, ::1/128 alone") {
+		t.Errorf("it announces %q", mode)
+	}
+	for line, says := range map[string]string{"": "sessions are open", "--api-allow=172.17.0.0/16": "this machine and 172.17.0.0/16"} {
+		p, err := parse(t, strings.Fields(line)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := p.Serve.mode(); !strings.Contains(mode, says) {
+			t.Errorf("%q announces %q, want %q", line, mode, says)
+		}
+		if table, err := p.Serve.tokens(); err != nil || table.Required() {
+			t.Errorf("%q requires tokens: %v", line, err)
 		}
 	}
 }

@@ -70,6 +70,11 @@ func (c *serve) Validate() error {
 	if c.Grace < 0 {
 		return errors.New("--grace must not be negative")
 	}
+	for _, name := range c.APIHost {
+		if strings.ContainsAny(name, ":/") || name == "" {
+			return fmt.Errorf("--api-host is a name alone, without scheme and port; it is %q", name)
+		}
+	}
 	for name, n := range map[string]int{
 		"max-publishers": c.MaxPublishers, "max-publishers-per-address": c.MaxPublishersPerAddress,
 		"max-viewers": c.MaxViewers, "max-viewers-per-address": c.MaxViewersPerAddress,
