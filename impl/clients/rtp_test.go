@@ -2,64 +2,25 @@ package clients_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	"tureen/fixtures/stamp"
 	"tureen/fixtures/synth"
-	"tureen/impl/rtp"
-	"tureen/impl/server"
 	"tureen/loadgen/publish"
 )
 
-// sending is a proxy within the test that sends RTP, so that it can be told
-// whom to.
-type sending struct {
-	*rtp.Sender
-	address string
-	log     *text
-}
-
-func startSending(t *testing.T) *sending {
-	t.Helper()
-	log := &text{}
-	logger := slog.New(slog.NewTextHandler(log, nil))
-	p := &sending{Sender: rtp.NewSender(rtp.DefaultPolicy(), 0, logger), log: log}
-	s := server.New(server.Config{Idle: 10 * time.Second, Budget: 3 * time.Second, Log: logger, RTP: p.Sender})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.address = listener.Addr().String()
-	front := s.HTTP()
-	served := make(chan error, 1)
-	go func() { served <- front.Serve(listener) }()
-	t.Cleanup(func() {
-		s.Drain()
-		ctx, cancel := context.WithTimeout(context.Background(), drainTime)
-		defer cancel()
-		if err := errors.Join(front.Shutdown(ctx), s.Wait(ctx)); err != nil {
-			t.Errorf("the proxy doesn't end: %v", err)
-		}
-		<-served
-		if t.Failed() {
-			t.Logf("the proxy's log:\n%s", log)
-		}
-	})
-	return p
-}
-
-// freePorts is a client on loopback whose four ports nobody has, for a program
-// to listen on.
-func freePorts(t *testing.T) rtp.Client {
+// freePorts is an RTP client on loopback whose four ports nobody has, for a
+// program to listen on.
+func freePorts(t *testing.T) string {
 	t.Helper()
 	for range 100 {
 		first, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -74,34 +35,24 @@ func freePorts(t *testing.T) rtp.Client {
 				other.Close()
 			}
 		}
+		client := first.LocalAddr().String()
 		first.Close()
 		if free {
-			return rtp.Client{Host: "127.0.0.1", Port: uint16(port)}
+			return client
 		}
 	}
 	t.Fatal("no four ports in a row are free")
-	return rtp.Client{}
+	return ""
 }
 
-// sdp writes a live session's description to a folder.
-func (p *sending) sdp(ctx context.Context, t *testing.T, folder, session string, c rtp.Client) {
+// sdp writes a live session's description for its client to a folder.
+func (p *proxy) sdp(ctx context.Context, t *testing.T, folder, session string) {
 	t.Helper()
-	url := fmt.Sprintf("http://%s/stream/%s/sdp?client=%s", p.address, session, c)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") != "application/sdp" {
-		t.Fatalf("the description is answered %s, %v: %s", answer.Status, err, text)
-	}
-	if err := os.WriteFile(filepath.Join(folder, "stream.sdp"), text, 0o600); err != nil {
-		t.Fatal(err)
+	curl := run(ctx, t, "curl", args(words("-sS --fail-with-body -o stream.sdp -w %{content_type}"), []string{p.url(session) + "/sdp"}),
+		inFolder(folder))
+	curl.succeeds(t)
+	if got := curl.stdout.String(); got != "application/sdp" {
+		t.Errorf("the description is %s", got)
 	}
 }
 
@@ -143,37 +94,113 @@ var rtpReceivers = map[string]struct {
 	}},
 }
 
-// rtpSources are streams that receivers play, over and over.
-var rtpSources = map[string]string{
-	"passthrough": loopClip,
+// rtpSources publish the loop to a session of the proxy's until the test ends.
+var rtpSources = map[string]struct {
+	publish func(ctx context.Context, t *testing.T, p *proxy, session string)
+	// untouched is whether each picture follows, from one of the publisher's key
+	// frames on; an encoder may leave some out, and chooses key frames itself
+	// (FMT-2).
+	untouched bool
+}{
+	"passthrough": {func(ctx context.Context, t *testing.T, p *proxy, session string) {
+		source, err := publish.Open(loopClip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sends(ctx, t, p.address(), session, source)
+	}, true},
+	"transcoded": {func(ctx context.Context, t *testing.T, p *proxy, session string) {
+		run(ctx, t, "ffmpeg", args(words("-nostdin -v error -re -stream_loop -1 -i"), []string{file(t, open(t, loopClip))},
+			words("-c:v libx264 -preset ultrafast -tune zerolatency -g 30 -c:a aac -f matroska -cluster_time_limit 0 -method PUT"),
+			[]string{p.url(session)}))
+	}, false},
 }
 
 // TestRTPReceivers has programs play a stream by its SDP alone, coming when it
 // is under way: every picture in order, the tone at its pitch.
 func TestRTPReceivers(t *testing.T) {
-	for kind, clip := range rtpSources {
+	for kind, source := range rtpSources {
 		for name, receiver := range rtpReceivers {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				ctx := begin(t)
-				p, client, folder := startSending(t), freePorts(t), t.TempDir()
-				source, err := publish.Open(clip)
-				if err != nil {
-					t.Fatal(err)
-				}
-				p.Set("a", []rtp.Client{client})
-				sends(ctx, t, p.address, "a", source)
-				viewer := watch(ctx, t, "http://"+p.address+"/stream/a", true)
+				session, client, folder := newSession(t, plain), freePorts(t), t.TempDir()
+				plain.curlCalls(ctx, t, http.StatusCreated, "POST", "add-token?type=http,rtp-udp&sessionid="+session+"&udp-clients="+client)
+				viewer := watch(ctx, t, plain.url(session), true)
+				source.publish(ctx, t, plain, session)
 				viewer.await(ctx, t, 1)
-				p.sdp(ctx, t, folder, "a", client)
+				plain.sdp(ctx, t, folder, session)
 				receiver.play(ctx, t, folder)
+				plain.curlCalls(ctx, t, http.StatusOK, "DELETE", "revoke-token?sessionid="+session)
 
 				pictures := planes(t, read(t, folder, "pictures"), receiver.pictureBytes)
 				if least := int(listened/time.Second) * loopRate; len(pictures) < least {
 					t.Errorf("%d pictures were decoded, want at least %d", len(pictures), least)
 				}
-				stamps(t, pictures)
+				if source.untouched {
+					stamps(t, pictures)
+				} else {
+					checkRise(t, pictures)
+				}
 				checkPitch(t, read(t, folder, "sound"))
 			})
+		}
+	}
+}
+
+// checkRise reads the numbers of pictures in bare luma, and expects them to rise.
+func checkRise(t *testing.T, luma [][]byte) {
+	t.Helper()
+	numbers := make([]int, len(luma))
+	for i, plane := range luma {
+		n, err := stamp.ReadLuma(plane, loopWidth, loopWidth, loopHeight)
+		if err != nil {
+			t.Fatalf("decoded picture %d: %v", i, err)
+		}
+		numbers[i] = n
+	}
+	if err := rise(numbers); err != nil {
+		t.Error(err)
+	}
+}
+
+// rise expects each number of the loop's pictures to follow the one before, but
+// for one in twenty that may be missing (FMT-2).
+func rise(numbers []int) error {
+	missing := 0
+	for i := 1; i < len(numbers); i++ {
+		step := (numbers[i] - numbers[i-1] + loopPictures) % loopPictures
+		if step == 0 || step > loopRate {
+			return fmt.Errorf("the picture numbered %d is followed by %d", numbers[i-1], numbers[i])
+		}
+		missing += step - 1
+	}
+	if missing > len(numbers)/20 {
+		return fmt.Errorf("%d pictures of %d are missing", missing, len(numbers)+missing)
+	}
+	return nil
+}
+
+// TestRiseSeesFaults makes sure that the judge of numbers can say no.
+func TestRiseSeesFaults(t *testing.T) {
+	twenty := make([]int, 20)
+	for i := range twenty {
+		twenty[i] = (loopPictures - 10 + i) % loopPictures
+	}
+	tests := map[string]struct {
+		numbers []int
+		fault   bool
+	}{
+		"round":        {twenty, false},
+		"one missing":  {append(slices.Clone(twenty), 11), false},
+		"two missing":  {append(slices.Clone(twenty), 12), true},
+		"one twice":    {append(slices.Clone(twenty), 9), true},
+		"a step back":  {append(slices.Clone(twenty), 8), true},
+		"a far one":    {append(slices.Clone(twenty), 50), true},
+		"out of place": {append([]int{3}, twenty...), true},
+	}
+	for name, test := range tests {
+		if err := rise(test.numbers); (err != nil) != test.fault {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
