@@ -68,7 +68,7 @@ type Counts struct {
 	Left      atomic.Int64 // viewers that broke off
 	Skipped   atomic.Int64 // times a viewer was moved on to a later key frame
 	Stalled   atomic.Int64 // viewers cut off because they took nothing
-	BytesOut  atomic.Int64 // of bodies, to all viewers
+	BytesOut  atomic.Int64 // of bodies to all viewers, of packets to all RTP clients
 }
 
 // Slot is the place of one frame in a stream. It is filled once, and then never

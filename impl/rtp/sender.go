@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"tureen/impl/live"
+	"tureen/impl/media"
 )
 
 // errFull is a client for which there are no sockets.
@@ -21,6 +23,7 @@ type Sender struct {
 	policy Policy
 	log    *slog.Logger
 	seats  seats
+	random func() uint32 // what a source's numbers start at
 
 	mu            sync.Mutex // guards what follows; taken after the registry's, if both are
 	clients       map[string][]Client
@@ -34,7 +37,7 @@ type Sender struct {
 // (each takes four sockets); 0 is no limit.
 func NewSender(policy Policy, limit int, log *slog.Logger) *Sender {
 	return &Sender{
-		policy: policy, log: log, seats: seats{limit: int64(limit)},
+		policy: policy, log: log, seats: seats{limit: int64(limit)}, random: rand.Uint32,
 		clients: map[string][]Client{}, streams: map[string]*live.Stream{}, transmissions: map[string]*transmission{},
 	}
 }
@@ -86,6 +89,9 @@ func (s *Sender) start(session string) {
 		return
 	}
 	t := newTransmission(s, session, stream)
+	if t.kinds() == [media.Kinds]bool{} {
+		return // it has said why
+	}
 	s.transmissions[session] = t
 	t.set(clients)
 	s.running++

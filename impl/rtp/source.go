@@ -1,7 +1,6 @@
 package rtp
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -44,20 +43,20 @@ type source struct {
 }
 
 // newSource has its numbers start at random (RFC 3550 §5.1).
-func newSource(kind media.Kind) *source {
-	return &source{kind: kind, ssrc: rand.Uint32(), sequence: uint16(rand.Uint32()), offset: rand.Uint32()}
+func newSource(kind media.Kind, random func() uint32) *source {
+	return &source{kind: kind, ssrc: random(), sequence: uint16(random()), offset: random()}
 }
 
-func newVideo() *source {
-	s := newSource(media.Video)
+func newVideo(random func() uint32) *source {
+	s := newSource(media.Video, random)
 	s.payloadType, s.rate = videoType, videoRate
 	vp8 := &codecs.VP8Payloader{EnablePictureID: true}
 	s.payloads = func(frame []byte) [][]byte { return vp8.Payload(maxPayload, frame) }
 	return s
 }
 
-func newAudio(v *vorbis) *source {
-	s := newSource(media.Audio)
+func newAudio(v *vorbis, random func() uint32) *source {
+	s := newSource(media.Audio, random)
 	s.payloadType, s.rate, s.payloads = audioType, v.rate, v.payloads
 	return s
 }

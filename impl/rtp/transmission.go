@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
-	number "math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -56,7 +55,7 @@ type transmission struct {
 
 func newTransmission(s *Sender, session string, stream *live.Stream) *transmission {
 	t := &transmission{
-		sender: s, stream: stream, log: s.log.With("session", session), id: number.Uint32(), cname: rand.Text(),
+		sender: s, stream: stream, log: s.log.With("session", session), id: s.random(), cname: rand.Text(),
 		wanted: make(chan []Client, 1), found: make(chan opening), addresses: map[Client]*sockets{},
 	}
 	for _, track := range stream.Tracks() {
@@ -67,7 +66,7 @@ func newTransmission(s *Sender, session string, stream *live.Stream) *transmissi
 
 func (t *transmission) add(track media.Track) {
 	if track.Kind == media.Video {
-		t.sources[media.Video] = newVideo()
+		t.sources[media.Video] = newVideo(t.sender.random)
 		return
 	}
 	v, err := parseVorbis(track.Private)
@@ -75,7 +74,7 @@ func (t *transmission) add(track media.Track) {
 		t.log.Warn("a track is left out of RTP", "kind", track.Kind, "error", err)
 		return
 	}
-	t.vorbis, t.sources[media.Audio] = v, newAudio(v)
+	t.vorbis, t.sources[media.Audio] = v, newAudio(v, t.sender.random)
 }
 
 // kinds are the tracks that are sent.
@@ -275,19 +274,23 @@ func (t *transmission) send(now time.Time) {
 		}
 		for _, p := range source.queue.take(now) {
 			source.sent(p.packet)
-			t.sendOne(rtpPort(source.kind), p)
+			n := t.sendOne(rtpPort(source.kind), p)
+			t.stream.Counts.BytesOut.Add(int64(n * len(p.packet)))
 		}
 	}
 }
 
-func (t *transmission) sendOne(port int, p paced) {
+// sendOne sends one packet to all who have begun by then, and tells how many
+// those are.
+func (t *transmission) sendOne(port int, p paced) (clients int) {
 	for _, d := range t.destinations {
 		if d.began && d.from <= p.slot {
 			d.write(port, p.packet)
 			d.packets++
-			t.stream.Counts.BytesOut.Add(int64(len(p.packet)))
+			clients++
 		}
 	}
+	return clients
 }
 
 // sleep is how long nothing has to be done by itself.

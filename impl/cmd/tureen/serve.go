@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -54,8 +53,8 @@ type serve struct {
 	APIHost      []string         `name:"api-host" help:"Serve the API under this name, too, besides addresses and localhost. May be repeated." placeholder:"NAME"`
 	TrustedProxy []access.Network `help:"Believe X-Forwarded-For from this address or network. May be repeated." placeholder:"ADDR/MASK"`
 
-	RTPAllow      []network `name:"rtp-allow" help:"Send RTP to this network, and to no other but those named so, too. Without it: to private, loopback and link-local addresses." placeholder:"CIDR"`
-	MaxRTPClients int       `name:"max-rtp-clients" default:"0" help:"Send RTP to so many clients at once; 0 is as many as open files allow."`
+	RTPAllow      []access.Network `name:"rtp-allow" help:"Send RTP to this address or network, and to no other but those named so, too. Without it: to private, loopback and link-local addresses. May be repeated." placeholder:"ADDR/MASK"`
+	MaxRTPClients int              `name:"max-rtp-clients" default:"0" help:"Send RTP to so many clients at once; 0 is as many as open files allow."`
 
 	Log string `default:"info" enum:"debug,info,warn,error" help:"Least severe log lines to write: ${enum}."`
 }
@@ -265,7 +264,7 @@ func (c *serve) policy() rtp.Policy {
 	}
 	var p rtp.Policy
 	for _, n := range c.RTPAllow {
-		p = append(p, netip.Prefix(n))
+		p = append(p, n.Prefix)
 	}
 	return p
 }
