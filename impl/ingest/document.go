@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"tureen/impl/media"
 	"tureen/impl/transcode/pipe"
@@ -23,7 +25,7 @@ func (r *reading) document(d *webm.Demuxer) error {
 	if err != nil {
 		return err
 	}
-	r.tracks, r.partly = nil, false
+	r.tracks, r.parting = nil, nil
 	r.demuxer = d
 	defer func() { r.demuxer = nil }()
 	var cut []webm.Track // to be transcoded
@@ -67,15 +69,23 @@ type parting struct {
 	block    []byte        // room for a frame on its way to the transcoder
 	held     []media.Frame // that pass, until all tracks are known
 	size     int           // of these, in bytes
+	began    time.Time
+	first    time.Duration // the first frame's time
+	newest   time.Duration // the latest one's
+	item     media.Item    // the tracks that pass
+	alone    bool          // they have gone on without the others
 }
 
-// maxHeld bounds what passes and must wait until the transcoder knows its
-// tracks. It takes no longer than a second for that.
-const maxHeld = 8 << 20
+// What passes waits until the transcoder knows its tracks. That takes it a
+// second as a rule, and pictures may be as late as their next key frame.
+const (
+	maxHeld   = 8 << 20 // bytes
+	lateTrack = 11 * time.Second
+)
 
 // part hands on a document some of whose tracks are transcoded.
 func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
-	p := &parting{}
+	p := &parting{began: time.Now(), item: passing(taken)}
 	for _, t := range cut {
 		p.numbers[t.Kind] = t.Number
 	}
@@ -84,16 +94,17 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 	if err != nil {
 		return err
 	}
-	r.partly = true
+	p.first = first.Time
 	for kind := range p.passages {
 		p.passages[kind] = newPassage(first.Time)
 	}
-	p.decoding, err = r.decode(pipe.Job{OwnTimes: true}, func(decoded []pipe.Track) (media.Item, error) {
+	p.decoding, err = r.decode(codecs(cut), pipe.Job{OwnTimes: true}, func(decoded []pipe.Track) (media.Item, error) {
 		return join(taken, decoded)
 	}, p.place)
 	if err != nil {
 		return err
 	}
+	r.parting = p
 	p.process.Write(webm.Document(cut)) // when it fails, p.err says why
 	for frame := first; ; {
 		if err := p.take(frame); err != nil {
@@ -108,6 +119,15 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 		return end
 	}
 	return err
+}
+
+// codecs names those of tracks.
+func codecs(tracks []webm.Track) string {
+	var names []string
+	for _, t := range tracks {
+		names = append(names, t.Codec)
+	}
+	return strings.Join(names, " and ")
 }
 
 // join puts the tracks that pass and those that were decoded together.
@@ -133,32 +153,74 @@ func (p *parting) place(f *media.Frame) {
 	f.Sent = f.Time
 }
 
+// passing is the item of the tracks that pass.
+func passing(taken []webm.Track) (item media.Item) {
+	for _, t := range taken {
+		if passes(t) {
+			item.Tracks = append(item.Tracks, t.Track)
+		}
+	}
+	return item
+}
+
+// span is how much has come.
+func (p *parting) span() time.Duration { return p.newest - p.first }
+
 // take sends a frame on its way. The error is the transcoder's, when nothing
 // can go on without it.
 func (p *parting) take(f media.Frame) error {
-	if number := p.numbers[f.Kind]; number > 0 {
+	p.newest = max(p.newest, f.Time)
+	number := p.numbers[f.Kind]
+	switch {
+	case number > 0 && p.alone:
+		return nil
+	case number > 0:
 		f.Time = p.passages[f.Kind].there(f.Time)
 		p.block = webm.AppendFrame(p.block[:0], number, f)
 		if _, err := p.process.Write(p.block); err != nil {
 			return p.broken()
 		}
 		return nil
-	}
-	select {
-	case <-p.announced:
+	case p.known():
 		return p.release(&f)
-	default:
 	}
 	p.held = append(p.held, f)
-	if p.size += len(f.Payload); p.size < maxHeld && !p.failed() {
+	p.size += len(f.Payload)
+	if p.size < maxHeld && f.Time-p.held[0].Time < lateTrack && !p.failed() {
 		return nil
 	}
+	timer := time.NewTimer(time.Until(p.began.Add(lateTrack)))
+	defer timer.Stop()
 	select {
 	case <-p.announced:
 		return p.release(nil)
 	case <-p.over:
 		return p.broken()
+	case <-timer.C:
+		return p.goOn()
 	}
+}
+
+// known reports whether viewers have been told of the tracks.
+func (p *parting) known() bool {
+	select {
+	case <-p.announced:
+		return true
+	default:
+		return p.alone
+	}
+}
+
+// goOn has what passes go on without a transcoded track that doesn't come.
+func (p *parting) goOn() error {
+	p.process.Close()
+	<-p.over
+	if !p.known() {
+		if p.alone = true; !p.reading.hand(p.item) {
+			return errEnded
+		}
+	}
+	return p.release(nil)
 }
 
 // errEnded is a publisher that has been ended.
@@ -183,15 +245,11 @@ func (p *parting) release(next *media.Frame) error {
 // and others go on.
 func (p *parting) broken() error {
 	<-p.over
-	select {
-	case <-p.announced:
-		if p.somePass() {
-			return nil
-		}
-	default:
+	if p.known() && p.somePass() {
+		return nil
 	}
 	if p.err == nil {
-		return errEnded
+		return fmt.Errorf("%w: it ended before its body", ErrTranscoder)
 	}
 	return p.reading.outcome(p.err)
 }
@@ -205,14 +263,15 @@ func (p *parting) somePass() bool {
 // what the transcoder still has.
 func (p *parting) finish() error {
 	p.process.End() // when it fails, p.err says why
-	if len(p.held) > 0 {
-		select {
-		case <-p.announced:
-			if err := p.release(nil); err != nil {
-				return err
-			}
-		case <-p.over:
+	select {
+	case <-p.announced:
+		if err := p.release(nil); err != nil {
+			return err
 		}
+	case <-p.over:
+	}
+	if <-p.over; p.err == nil {
+		return nil
 	}
 	return p.broken()
 }

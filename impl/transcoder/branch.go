@@ -29,6 +29,7 @@ type branch struct {
 	encoder *gst.Element // nil when the track passes as it is
 	waiting *gst.Element // the queue before the video encoder
 
+	span    extent // of what came from the demuxer
 	lag     lag
 	lastKey time.Duration // of the encoder's input
 
@@ -106,9 +107,11 @@ func (b *branch) begin(pad *gst.Pad) error {
 			return err
 		}
 	}
-	entry.AddProbe(gst.PadProbeTypeBuffer, func(*gst.Pad, *gst.PadProbeInfo) gst.PadProbeReturn {
-		b.graph.media.Add(1)
-		return gst.PadProbeRemove // one is enough to know
+	entry.AddProbe(gst.PadProbeTypeBuffer, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
+		if b.span.add(info.GetBuffer()); b.span.held() == pipe.HeldMuch {
+			return gst.PadProbeRemove
+		}
+		return gst.PadProbeOK
 	})
 	if linked := pad.Link(entry); linked != gst.PadLinkOK {
 		return fmt.Errorf("its elements can't be linked: %v", linked)

@@ -36,8 +36,6 @@ type graph struct {
 
 	announced chan struct{} // closed when the proxy knows the tracks
 	overdue   chan struct{} // closed when a track had its time to come
-	hungry    chan struct{} // capacity 1: the source has nothing left
-	media     atomic.Int64  // buffers of the tracks, as the container holds them
 	bytes     atomic.Int64  // of the body
 	body      atomic.Bool   // has ended
 	known     atomic.Bool   // the format has been recognised
@@ -78,9 +76,15 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 	g := &graph{
 		job: job, out: out, pipeline: pipeline, source: app.SrcFromElement(source), find: find, began: time.Now(),
 		events:    make(chan any, 64),
-		announced: make(chan struct{}), overdue: make(chan struct{}), hungry: make(chan struct{}, 1),
+		announced: make(chan struct{}), overdue: make(chan struct{}),
 	}
-	g.source.SetCallbacks(&app.SourceCallbacks{NeedDataFunc: func(*app.Source, uint) { signal(g.hungry) }})
+	find.GetStaticPad("sink").AddProbe(gst.PadProbeTypeEventDownstream, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
+		if event := info.GetEvent(); event != nil && event.Type() == gst.EventTypeCustomDownstream {
+			g.paused()
+			return gst.PadProbeDrop // it has told all
+		}
+		return gst.PadProbeOK
+	})
 	if _, err := find.Connect("have-type", g.recognised); err != nil {
 		return nil, fmt.Errorf("build a pipeline: %w", err)
 	}
@@ -88,13 +92,6 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 		return nil, fmt.Errorf("start a pipeline: %w", err)
 	}
 	return g, nil
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // tell has run know of something.
@@ -122,23 +119,19 @@ func (g *graph) end() {
 	g.source.EndStream()
 }
 
-// settle is how long what the source has handed on may take to show.
-const settle = 100 * time.Millisecond
-
-// pause answers, once all that was pushed has been taken in, whether it holds
-// more than headers.
+// pause sends a mark after the bytes so far. Where it comes by, all of them have
+// been taken apart.
 func (g *graph) pause() {
-	for range 2 { // the first may have been said before the last push
-		select {
-		case <-g.hungry:
-		case <-time.After(settle):
-		}
+	g.source.SendEvent(gst.NewCustomEvent(gst.EventTypeCustomDownstream, gst.NewStructureFromString("tureen-pause;")))
+}
+
+// paused tells the proxy how much of media the body held when it paused.
+func (g *graph) paused() {
+	held := pipe.HeldNone
+	for _, b := range g.present() {
+		held = max(held, b.span.held())
 	}
-	holds := []byte{0}
-	if g.media.Load() > 0 {
-		holds[0] = 1
-	}
-	g.out.message(pipe.Paused, holds) // fails with the proxy
+	g.out.message(pipe.Paused, []byte{byte(held)}) // fails with the proxy
 }
 
 // keyNow has the next picture encoded as a key frame.
