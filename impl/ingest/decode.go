@@ -107,7 +107,7 @@ func (r *reading) outcome(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, transcode.ErrNone):
-		return fmt.Errorf("%w: it would have to be transcoded, and %w; %s", ErrUnsupported, err, accepted)
+		return fmt.Errorf("%w: %s, and %w; %s", ErrUnsupported, r.foreign, err, accepted)
 	case errors.As(err, &failure) && failure.Reason == pipe.Unsupported:
 		return fmt.Errorf("%w: %w", ErrUnsupported, failure)
 	case r.source.broken():
@@ -122,6 +122,10 @@ func (r *reading) outcome(err error) error {
 
 // container has a transcoder take apart all of a body that isn't Matroska.
 func (r *reading) container(body io.Reader, format string) error {
+	r.foreign = "no media format begins like this"
+	if format != "" {
+		r.foreign = "it is " + format
+	}
 	d, err := r.decode(pipe.Job{}, func(tracks []pipe.Track) (media.Item, error) {
 		var item media.Item
 		for _, t := range tracks {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"tureen/impl/media"
 	"tureen/impl/transcode/pipe"
@@ -76,9 +77,12 @@ const maxHeld = 8 << 20
 // part hands on a document some of whose tracks are transcoded.
 func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 	p := &parting{}
+	var codecs []string
 	for _, t := range cut {
 		p.numbers[t.Kind] = t.Number
+		codecs = append(codecs, t.Codec)
 	}
+	r.foreign = "it holds " + strings.Join(codecs, " and ")
 	// The clocks of the tracks begin together: the first frame tells where.
 	first, err := d.Frame()
 	if err != nil {

@@ -154,6 +154,7 @@ type reading struct {
 	err         error // what ended it; io.EOF at a clean end
 
 	demuxer *webm.Demuxer // of a document; nil inside of headers
+	foreign string        // what there is of it that viewers can't have as it is
 	partly  bool          // some of the document's tracks are transcoded, and frames of it have come
 
 	whole *decoding // of a container that isn't Matroska
