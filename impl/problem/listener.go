@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -11,8 +12,7 @@ import (
 
 // Listen has what net/http answers by itself, before any handler, say it as a
 // problem: a request without Host, a transfer coding or an expectation that
-// nobody knows, a malformed head. The listener must be of TCP, and plain: beneath
-// TLS nothing can be told apart.
+// nobody knows, a malformed head. The listener must be of TCP.
 func Listen(l net.Listener) net.Listener { return listener{l} }
 
 type listener struct{ net.Listener }
@@ -31,12 +31,15 @@ type Conn struct{ *net.TCPConn }
 
 // Write writes what net/http writes, but for its own answers. It makes one write
 // of each of those.
-func (c *Conn) Write(b []byte) (int, error) {
+func (c *Conn) Write(b []byte) (int, error) { return reword(c.TCPConn, b) }
+
+// reword writes b, or a problem in place of net/http's own answer.
+func reword(w io.Writer, b []byte) (int, error) {
 	status, detail, ok := own(b)
 	if !ok {
-		return c.TCPConn.Write(b)
+		return w.Write(b)
 	}
-	if _, err := c.TCPConn.Write(answer(status, detail)); err != nil {
+	if _, err := w.Write(answer(status, detail)); err != nil {
 		return 0, err
 	}
 	return len(b), nil

@@ -5,7 +5,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -120,7 +119,7 @@ func (s *Server) granted(session string, now tokens.Grant) {
 }
 
 // HTTP is the server for net/http, with its bounds set. Its listeners must be
-// those of problem.Listen, or of TLS over TCP.
+// those of problem.Listen or ListenTLS.
 func (s *Server) HTTP() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -140,7 +139,7 @@ func (s *Server) HTTP() *http.Server {
 
 // connected bounds what the kernel holds for a new connection.
 func (s *Server) connected(ctx context.Context, conn net.Conn) context.Context {
-	if secure, ok := conn.(*tls.Conn); ok {
+	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok { // of TLS
 		conn = secure.NetConn()
 	}
 	tcp, ok := tcpOf(conn)

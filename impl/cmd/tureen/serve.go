@@ -176,7 +176,7 @@ func (c *serve) tls() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate: %w", err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{certificate}}, nil
+	return &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: problem.Protocols()}, nil
 }
 
 func (c *serve) level() (level slog.Level) {
@@ -201,12 +201,12 @@ func (c *serve) listen() (net.Listener, error) {
 
 // serve answers requests until ctx ends, then drains.
 func (c *serve) serve(ctx context.Context, front *http.Server, listener net.Listener) error {
-	var err error
 	if front.TLSConfig != nil {
-		err = front.ServeTLS(listener, "", "")
+		listener = problem.ListenTLS(listener, front.TLSConfig)
 	} else {
-		err = front.Serve(problem.Listen(listener))
+		listener = problem.Listen(listener)
 	}
+	err := front.Serve(listener)
 	if ctx.Err() != nil {
 		return nil
 	}
