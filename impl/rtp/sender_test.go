@@ -281,6 +281,7 @@ func TestComesLater(t *testing.T) {
 	again.pictures(t, 40)
 	end()
 	again.bye(t)
+	early.bye(t)
 	got, _ := again.received(0)
 	all, _ := early.received(0)
 	for i := range got {
