@@ -20,6 +20,8 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/rtp/codecs"
 
+	"golang.org/x/sys/unix"
+
 	"tureen/fixtures"
 	out "tureen/impl/rtp"
 	"tureen/impl/server"
@@ -227,7 +229,7 @@ func (r *receiver) bind(address string) bool {
 			return false
 		}
 		r.conns = append(r.conns, conn)
-		conn.SetReadBuffer(8 << 20) // as far as the system allows: the test itself must lose nothing
+		enlarge(conn)
 		port = conn.LocalAddr().(*net.UDPAddr).Port
 		if i == 0 {
 			r.Port = uint16(port)
@@ -237,6 +239,15 @@ func (r *receiver) bind(address string) bool {
 		}
 	}
 	return true
+}
+
+// enlarge has the test itself lose nothing, as far as the system allows.
+func enlarge(conn *net.UDPConn) {
+	const size = 8 << 20
+	conn.SetReadBuffer(size)
+	if raw, err := conn.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) }) // root alone may
+	}
 }
 
 func (r *receiver) close() {

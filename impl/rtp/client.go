@@ -25,6 +25,12 @@ type Client struct {
 // String is the client as ParseClient reads it.
 func (c Client) String() string { return net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) }
 
+// named reports whether the host is a name, whose address may change.
+func (c Client) named() bool {
+	_, err := netip.ParseAddr(c.Host)
+	return err != nil
+}
+
 // MaxClients is how many clients one session can have. All get their packets
 // from one goroutine, which is to be done before the next frame comes.
 const MaxClients = 64

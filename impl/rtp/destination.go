@@ -118,7 +118,7 @@ func (o *opener) run(ctx context.Context) {
 		if (sockets != nil || err != nil) && !o.hand(ctx, sockets, err) {
 			return
 		}
-		if _, literal := netip.ParseAddr(o.client.Host); literal == nil && err == nil {
+		if !o.client.named() && err == nil {
 			return
 		}
 		timer := time.NewTimer(wait)

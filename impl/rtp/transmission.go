@@ -171,12 +171,20 @@ func (t *transmission) reconcile(ctx context.Context, clients []Client) {
 	}
 }
 
-// begin starts the search for a client's address.
+// begin opens a client's sockets or, where that can take time, starts the search
+// for its address.
 func (t *transmission) begin(ctx context.Context, c Client) *destination {
 	ctx, cancel := context.WithCancel(ctx)
 	d := &destination{client: c, log: t.log.With("client", c), forget: cancel}
 	o := &opener{destination: d, policy: t.sender.policy, kinds: t.kinds(), seats: &t.sender.seats, found: t.found}
-	go o.run(ctx)
+	if c.named() {
+		go o.run(ctx)
+		return d
+	}
+	s, err := o.look(ctx)
+	if t.settle(opening{d, s, err}); err != nil {
+		go o.run(ctx)
+	}
 	return d
 }
 
@@ -187,11 +195,14 @@ func (t *transmission) drop(d *destination) {
 }
 
 // gather waits until an address is known, or known to be unknown, for each
-// client, but not for long.
+// client with a name, but not for long.
 func (t *transmission) gather() {
 	late := time.NewTimer(gather)
 	defer late.Stop()
-	for range t.destinations {
+	for _, d := range t.destinations {
+		if !d.client.named() {
+			continue
+		}
 		select {
 		case o := <-t.found:
 			t.install(o)
@@ -210,6 +221,12 @@ func (t *transmission) install(o opening) {
 		}
 		return
 	}
+	t.settle(o)
+}
+
+// settle has a destination use what was found for it.
+func (t *transmission) settle(o opening) {
+	d := o.destination
 	t.place(d, o.sockets)
 	trouble := ""
 	if o.err != nil {
