@@ -44,7 +44,7 @@ func (d *destination) write(port int, packet []byte) {
 		return
 	}
 	err := s.write(packet)
-	if errors.Is(err, syscall.ECONNREFUSED) {
+	for tries := 0; errors.Is(err, syscall.ECONNREFUSED) && tries < maxRefusals; tries++ {
 		// That was the answer to an earlier packet; this one wasn't sent for it.
 		d.refused++
 		d.tell(port, "an RTP client refuses packets: nothing listens there; they are sent all the same", err)
@@ -55,6 +55,10 @@ func (d *destination) write(port int, packet []byte) {
 		d.tell(port, "packets to an RTP client are lost on this machine", err)
 	}
 }
+
+// maxRefusals is how many answers to earlier packets one packet may meet: late
+// ones come together.
+const maxRefusals = 4
 
 func (d *destination) tell(port int, message string, err error) {
 	if !d.told[port] {
