@@ -20,20 +20,26 @@ type decoding struct {
 	err       error         // why, once it is; nil at its proper end
 }
 
-// decode starts a transcoder. begin makes the item that its tracks are handed
-// on with; emit hands on a frame, and tells whether there is use for another.
-func (r *reading) decode(job pipe.Job, begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool) (*decoding, error) {
+// decode starts a transcoder for what a person calls so; "" is what nobody
+// knows. begin makes the item that its tracks are handed on with; emit hands on
+// a frame, and tells whether there is use for another.
+func (r *reading) decode(what string, job pipe.Job, begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool) (*decoding, error) {
 	job.Session = r.publisher.ID()
 	job.SampleRate, job.Channels = r.publisher.Sound()
-	process, err := r.transcoders.Start(job)
-	if err != nil {
+	process, err := r.transcoders.Start(r.publisher.Context(), job)
+	switch {
+	case errors.Is(err, transcode.ErrNone) && what == "":
+		return nil, fmt.Errorf("%w: no media format that this server knows begins like this; %s", ErrUnsupported, accepted)
+	case errors.Is(err, transcode.ErrNone):
+		return nil, fmt.Errorf("%w: it is %s, which would have to be transcoded, and %w; %s", ErrUnsupported, what, err, accepted)
+	case err != nil:
 		return nil, r.outcome(err)
 	}
 	d := &decoding{process: process, reading: r, announced: make(chan struct{}), over: make(chan struct{})}
 	go d.collect(begin, emit)
 	go func() {
 		select {
-		case <-r.publisher.Done():
+		case <-r.publisher.Context().Done():
 			process.Close()
 		case <-d.over:
 		}
@@ -92,27 +98,25 @@ func (d *decoding) end() error {
 // is judged by that, whatever its decoders made of the rest.
 func (r *reading) outcome(err error) error {
 	var failure *pipe.Failure
-	var crash *transcode.CrashError
+	var fault *Fault
 	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, transcode.ErrNone):
-		return fmt.Errorf("%w: it would have to be transcoded, and %w; %s", ErrUnsupported, err, accepted)
+	case err == nil, errors.As(err, &fault):
+		return err
 	case errors.As(err, &failure) && failure.Reason == pipe.Unsupported:
 		return fmt.Errorf("%w: %w", ErrUnsupported, failure)
 	case r.source.broken():
 		return nil
 	case errors.As(err, &failure) && failure.Reason == pipe.Malformed:
 		return fmt.Errorf("%w: %w", ErrMalformed, failure)
-	case failure != nil, errors.As(err, &crash), errors.Is(err, pipe.ErrProtocol):
-		return fmt.Errorf("%w: %w", ErrTranscoder, err)
+	case errors.Is(err, transcode.ErrCapacity), errors.Is(err, ErrUnsupported):
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: %w", ErrTranscoder, err)
 }
 
 // container has a transcoder take apart all of a body that isn't Matroska.
 func (r *reading) container(body io.Reader, format string) error {
-	d, err := r.decode(pipe.Job{}, func(tracks []pipe.Track) (media.Item, error) {
+	d, err := r.decode(format, pipe.Job{}, func(tracks []pipe.Track) (media.Item, error) {
 		var item media.Item
 		for _, t := range tracks {
 			item.Tracks = append(item.Tracks, t.Output)
@@ -130,9 +134,7 @@ func (r *reading) container(body io.Reader, format string) error {
 		<-d.over
 		return err
 	}
-	if err = d.end(); err == nil {
-		io.Copy(io.Discard, body) // what follows the media; the source has the error
-	}
+	err = d.end()
 	if late := r.units.indexLast(); late && errors.Is(err, ErrUnsupported) {
 		return fmt.Errorf("%w: %s", ErrUnsupported, indexLast)
 	}
@@ -143,14 +145,25 @@ func (r *reading) container(body io.Reader, format string) error {
 // more. The error is a body that can't be decoded, by where its parts are.
 func (d *decoding) feed(body io.Reader, u units) error {
 	b := make([]byte, feedBuffer)
+	taken, trailing := true, 0
 	for {
 		n, err := body.Read(b)
 		if n > 0 {
 			if err := u.add(b[:n]); err != nil {
 				return err
 			}
+		}
+		if n > 0 && taken {
 			if _, err := d.process.Write(b[:n]); err != nil {
-				return nil // d.err says why
+				taken = false
+				if <-d.over; d.err != nil {
+					return nil // end says so
+				}
+			}
+		}
+		if !taken {
+			if trailing += n; trailing > maxTrailing {
+				return fmt.Errorf("%w: its media has come to its end, and the body goes on", ErrMalformed)
 			}
 		}
 		if err != nil {
@@ -158,6 +171,10 @@ func (d *decoding) feed(body io.Reader, u units) error {
 		}
 	}
 }
+
+// maxTrailing is how much may follow media that has come to its end: tags, and
+// tables for players that seek.
+const maxTrailing = 1 << 20
 
 const feedBuffer = 32 << 10
 

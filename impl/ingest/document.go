@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"tureen/impl/interleave"
 	"tureen/impl/media"
@@ -26,7 +29,7 @@ func (r *reading) document(d *webm.Demuxer) error {
 	if err != nil {
 		return err
 	}
-	r.tracks, r.partly = nil, false
+	r.tracks, r.parting = nil, nil
 	r.demuxer = d
 	defer func() { r.demuxer = nil }()
 	var cut []webm.Track // to be transcoded
@@ -69,11 +72,21 @@ type parting struct {
 	passages [media.Kinds]*passage
 	block    []byte            // room for a frame on its way to the transcoder
 	order    *interleave.Queue // of what passes and what comes back; nil when nothing passes
+	began    time.Time
+	first    time.Duration // the first frame's time
+	newest   time.Duration // the latest one's
+	item     media.Item    // the tracks that pass
+	alone    atomic.Bool   // they have gone on without the others
 }
+
+// lateTrack is how long what passes waits until the transcoder knows its tracks.
+// That takes it a second as a rule, and pictures may be as late as their next key
+// frame.
+const lateTrack = 11 * time.Second
 
 // part hands on a document some of whose tracks are transcoded.
 func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
-	p := &parting{}
+	p := &parting{began: time.Now(), item: passing(taken)}
 	for _, t := range cut {
 		p.numbers[t.Kind] = t.Number
 	}
@@ -82,22 +95,23 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 	if err != nil {
 		return err
 	}
-	r.partly = true
+	p.first = first.Time
 	for kind := range p.passages {
 		p.passages[kind] = newPassage(first.Time)
 	}
-	if len(cut) < len(taken) {
-		p.order = interleave.New(p.write)
+	if len(p.item.Tracks) > 0 {
+		p.order = interleave.New(lateTrack, p.write)
 		p.order.Open(media.Video)
 		p.order.Open(media.Audio)
 	}
-	p.decoding, err = r.decode(pipe.Job{OwnTimes: true}, func(decoded []pipe.Track) (media.Item, error) {
+	p.decoding, err = r.decode(codecs(cut), pipe.Job{OwnTimes: true}, func(decoded []pipe.Track) (media.Item, error) {
 		return join(taken, decoded)
 	}, func(f media.Frame) bool { return p.emit(r, f) })
 	if err != nil {
 		return err
 	}
 	defer p.interleave()()
+	r.parting = p
 	p.process.Write(webm.Document(cut)) // when it fails, p.err says why
 	for frame := first; ; {
 		if err := p.take(frame); err != nil {
@@ -128,6 +142,15 @@ func (p *parting) interleave() (end func()) {
 	}
 }
 
+// codecs names those of tracks.
+func codecs(tracks []webm.Track) string {
+	var names []string
+	for _, t := range tracks {
+		names = append(names, t.Codec)
+	}
+	return strings.Join(names, " and ")
+}
+
 // join puts the tracks that pass and those that were decoded together.
 func join(taken []webm.Track, decoded []pipe.Track) (media.Item, error) {
 	item := media.Item{}
@@ -145,7 +168,8 @@ func join(taken []webm.Track, decoded []pipe.Track) (media.Item, error) {
 	return item, nil
 }
 
-// emit hands on a frame that comes back; false when there is no use for more.
+// emit puts a frame back onto the publisher's clock and hands it on; false when
+// there is no use for more.
 func (p *parting) emit(r *reading, f media.Frame) bool {
 	f.Time = p.passages[f.Kind].back(f.Time)
 	f.Sent = f.Time
@@ -156,34 +180,33 @@ func (p *parting) emit(r *reading, f media.Frame) bool {
 	return err == nil
 }
 
-// write hands on a frame in its turn, once the tracks are known.
-func (p *parting) write(f media.Frame) error {
-	select {
-	case <-p.announced:
-	case <-p.over:
-		select {
-		case <-p.announced:
-		default:
-			return errEnded
+// passing is the item of the tracks that pass.
+func passing(taken []webm.Track) (item media.Item) {
+	for _, t := range taken {
+		if passes(t) {
+			item.Tracks = append(item.Tracks, t.Track)
 		}
 	}
-	if !p.reading.hand(media.Item{Frame: f}) {
-		return errEnded
-	}
-	return nil
+	return item
 }
+
+// span is how much has come.
+func (p *parting) span() time.Duration { return p.newest - p.first }
 
 // take sends a frame on its way. The error is the transcoder's, when nothing
 // can go on without it.
 func (p *parting) take(f media.Frame) error {
+	p.newest = max(p.newest, f.Time)
 	number := p.numbers[f.Kind]
-	if number == 0 {
+	switch {
+	case number == 0:
 		if _, err := p.order.Put(f); err != nil {
 			return p.broken()
 		}
 		return nil
-	}
-	if p.order != nil {
+	case p.alone.Load():
+		return nil
+	case p.order != nil:
 		p.order.Feed(f.Kind, f.Time)
 	}
 	f.Time = p.passages[f.Kind].there(f.Time)
@@ -197,19 +220,66 @@ func (p *parting) take(f media.Frame) error {
 // errEnded is a publisher that has been ended.
 var errEnded = errors.New("the publisher has been ended")
 
+// write hands on a frame in its turn.
+func (p *parting) write(f media.Frame) error {
+	if !p.known() {
+		if err := p.await(); err != nil {
+			return err
+		}
+	}
+	if !p.reading.hand(media.Item{Frame: f}) {
+		return errEnded
+	}
+	return nil
+}
+
+// await waits until viewers know of the tracks. What passes goes on without a
+// transcoded track that doesn't come.
+func (p *parting) await() error {
+	timer := time.NewTimer(time.Until(p.began.Add(lateTrack)))
+	defer timer.Stop()
+	select {
+	case <-p.announced:
+		return nil
+	case <-p.over:
+	case <-timer.C:
+		p.process.Close()
+		<-p.over
+		if !p.known() {
+			if !p.reading.hand(p.item) {
+				return errEnded
+			}
+			p.alone.Store(true)
+		}
+	}
+	if !p.known() {
+		return errUnknown
+	}
+	return nil
+}
+
+// errUnknown is a transcoder that ended before it knew its tracks.
+var errUnknown = errors.New("the transcoder knows no tracks")
+
+// known reports whether viewers have been told of the tracks.
+func (p *parting) known() bool {
+	select {
+	case <-p.announced:
+		return true
+	default:
+		return p.alone.Load()
+	}
+}
+
 // broken is why the transcoder takes no more; nil when its tracks have ended
 // and others go on.
 func (p *parting) broken() error {
 	<-p.over
-	select {
-	case <-p.announced:
-		if p.order != nil {
-			return p.close(true)
-		}
-	default:
+	if p.known() && p.order != nil {
+		return p.close(true)
 	}
 	if p.err == nil {
-		return errEnded
+		return fmt.Errorf("%w: it ended before its body", ErrTranscoder)
 	}
 	return p.reading.outcome(p.err)
 }
@@ -232,8 +302,10 @@ func (p *parting) close(transcoded bool) error {
 func (p *parting) finish() error {
 	p.process.End() // when it fails, p.err says why
 	if p.order != nil && p.close(false) != nil {
-		<-p.over
-		return p.reading.outcome(p.err)
+		return p.broken()
+	}
+	if <-p.over; p.err == nil && p.order == nil {
+		return nil
 	}
 	return p.broken()
 }

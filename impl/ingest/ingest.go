@@ -14,6 +14,7 @@ import (
 	"tureen/impl/live"
 	"tureen/impl/media"
 	"tureen/impl/transcode"
+	"tureen/impl/transcode/pipe"
 	"tureen/impl/webm"
 )
 
@@ -86,7 +87,7 @@ func Run(body io.Reader, p *live.Publisher, transcoders *transcode.Pool, hooks H
 	r := &reading{
 		items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p, transcoders: transcoders, hooks: hooks,
 	}
-	r.source = &source{body: body, pause: r.pause, done: p.Done()}
+	r.source = &source{body: body, pause: r.pause, done: p.Context().Done()}
 	go r.run()
 	if err := r.handOn(); err != nil {
 		return Summary{SessionID: p.ID()}, r.done, err
@@ -154,7 +155,7 @@ type reading struct {
 	err         error // what ended it; io.EOF at a clean end
 
 	demuxer *webm.Demuxer // of a document; nil inside of headers
-	partly  bool          // some of the document's tracks are transcoded, and frames of it have come
+	parting *parting      // of a document of which some tracks are transcoded, once frames of it have come
 
 	whole *decoding // of a container that isn't Matroska
 	units units     // of that
@@ -187,18 +188,24 @@ func (r *reading) read() (err error) {
 }
 
 // pause has paused called in its turn; false when the body is to end instead:
-// what a transcoder holds comes out only then. One that has had nothing but
-// headers holds nothing.
+// what a transcoder still has of it comes out only then. Of a body that is no
+// more than what an encoder sends at first that is let be, and the summary is of
+// what has come out.
 func (r *reading) pause() bool {
 	var s Summary
 	switch {
 	case r.whole != nil:
-		if r.whole.process.Pause() {
+		if r.whole.process.Pause() == pipe.HeldMuch {
 			return false
 		}
-		s = Summary{SessionID: r.publisher.ID(), Bytes: r.source.bytes}
-	case r.demuxer == nil || r.demuxer.InHeader() || r.partly:
+		s = r.sofar(r.whole)
+	case r.demuxer == nil || r.demuxer.InHeader():
 		return false
+	case r.parting != nil:
+		if r.parting.span() >= pipe.LittleMedia {
+			return false
+		}
+		s = r.sofar(r.parting.decoding)
 	default:
 		s = r.summary(r.demuxer.InFrame())
 	}
@@ -206,6 +213,17 @@ func (r *reading) pause() bool {
 		s.DurationMS = r.publisher.Stats().Duration.Milliseconds()
 		r.hooks.Paused(s)
 	}})
+}
+
+// sofar is the summary of a body that a transcoder is at work on.
+func (r *reading) sofar(d *decoding) Summary {
+	s := Summary{SessionID: r.publisher.ID(), Bytes: r.source.bytes}
+	select {
+	case <-d.announced:
+		s.Tracks = r.tracks
+	default: // they are being made
+	}
+	return s
 }
 
 // summary is that of what has been read, but for its duration.
@@ -221,7 +239,7 @@ func (r *reading) hand(item media.Item) bool {
 	select {
 	case r.items <- item:
 		return true
-	case <-r.publisher.Done():
+	case <-r.publisher.Context().Done():
 		return false
 	}
 }
@@ -244,6 +262,8 @@ func (r *reading) judge() error {
 		return ErrEmpty
 	case errors.Is(r.err, webm.ErrCutHeader):
 		return fmt.Errorf("%w: %w", ErrMalformed, r.err)
+	case r.err == nil, errors.Is(r.err, io.EOF), errors.Is(r.err, io.ErrUnexpectedEOF), errors.Is(r.err, webm.ErrCutFrame):
+		return nil
 	}
-	return nil
+	return r.err
 }

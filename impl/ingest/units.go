@@ -35,9 +35,8 @@ func newUnits(format string) units {
 // in its first bytes.
 type parts struct {
 	head int                     // how many bytes size looks at, at least
-	size func(head []byte) int64 // of the whole part; 0 for a head that isn't complete yet
+	size func(head []byte) int64 // of the whole part; 0 while the head isn't complete
 	seen []byte                  // of the head
-	more int                     // bytes that the head has besides
 	left int64                   // of the part
 }
 
@@ -49,20 +48,15 @@ func (r *parts) add(b []byte) error {
 			b = b[n:]
 			continue
 		}
-		n := min(r.head+r.more-len(r.seen), len(b))
-		r.seen = append(r.seen, b[:n]...)
-		b = b[n:]
-		if len(r.seen) < r.head+r.more {
-			return nil
-		}
-		size := r.size(r.seen)
-		if size == 0 {
-			r.more++
+		r.seen = append(r.seen, b[0])
+		b = b[1:]
+		if len(r.seen) < r.head {
 			continue
 		}
-		r.more = 0
-		r.left = max(size-int64(len(r.seen)), 0)
-		r.seen = r.seen[:0]
+		if size := r.size(r.seen); size > 0 {
+			r.left = size - int64(len(r.seen))
+			r.seen = r.seen[:0]
+		}
 	}
 	return nil
 }

@@ -14,11 +14,13 @@ import (
 )
 
 const (
-	// Span is how much of a track may wait, in media time: more than any
+	// Span is how much of a track may wait as a rule, in media time: more than any
 	// publisher's tracks should lie apart.
 	Span = 3 * time.Second
-	// maxFrames bounds them where times don't: a publisher may step back.
+	// maxFrames and maxBytes bound it where times don't: a publisher may step
+	// back.
 	maxFrames = 1 << 10
+	maxBytes  = 8 << 20
 	// maxBehind is how far behind the other a track may come and is still waited
 	// for: a fragmented MP4 holds two seconds of pictures, as a rule, before their
 	// sound.
@@ -46,6 +48,7 @@ var underWay = [media.Kinds]time.Duration{media.Video: 1200 * time.Millisecond, 
 // called at once.
 type Queue struct {
 	write func(media.Frame) error
+	span  time.Duration // how much of a track may wait
 
 	mu      sync.Mutex    // guards what follows
 	room    *sync.Cond    // a frame has gone out, or none will any more
@@ -66,6 +69,7 @@ type track struct {
 	reached time.Duration // how far that has come
 	behind  behind
 	waiting []waiting
+	bytes   int // that wait
 }
 
 type waiting struct {
@@ -82,9 +86,9 @@ func (w waiting) before(other waiting) bool {
 	return w.Time < other.Time
 }
 
-// New has frames written by write, in Run.
-func New(write func(media.Frame) error) *Queue {
-	q := &Queue{write: write, changed: make(chan struct{}, 1)}
+// New has frames written by write, in Run; span of a track may wait.
+func New(span time.Duration, write func(media.Frame) error) *Queue {
+	q := &Queue{write: write, span: span, changed: make(chan struct{}, 1)}
 	q.room = sync.NewCond(&q.mu)
 	return q
 }
@@ -116,15 +120,15 @@ func (t *track) late(by time.Duration, now time.Time) {
 	}
 }
 
-// Put takes a frame. It waits while Span of its track is in the queue, and tells
+// Put takes a frame. It waits while span of its track is in the queue, and tells
 // for how long; the error is that of write.
 func (q *Queue) Put(f media.Frame) (waited time.Duration, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := &q.tracks[f.Kind]
-	if q.err == nil && t.full(f.Time) {
+	if q.err == nil && t.full(f.Time, q.span) {
 		began := time.Now()
-		for q.err == nil && t.full(f.Time) {
+		for q.err == nil && t.full(f.Time, q.span) {
 			q.room.Wait()
 		}
 		waited = time.Since(began)
@@ -137,8 +141,8 @@ func (q *Queue) Put(f media.Frame) (waited time.Duration, err error) {
 }
 
 // full reports whether a frame of that time finds too many before it.
-func (t *track) full(at time.Duration) bool {
-	return len(t.waiting) > 0 && at-t.waiting[0].Time > Span || len(t.waiting) >= maxFrames
+func (t *track) full(at, span time.Duration) bool {
+	return len(t.waiting) > 0 && at-t.waiting[0].Time > span || len(t.waiting) >= maxFrames || t.bytes >= maxBytes
 }
 
 // add takes a frame beside another track.
@@ -157,6 +161,7 @@ func (t *track) add(f media.Frame, other *track, now time.Time) {
 	t.reached = max(t.reached, reached)
 	t.begun, t.silent, t.newest = true, false, f.Time
 	t.waiting = append(t.waiting, waiting{f, t.round, now})
+	t.bytes += len(f.Payload)
 }
 
 // Finish says that a track has had its last frame, and returns when that has
@@ -242,6 +247,7 @@ func (q *Queue) next(now time.Time) (f *media.Frame, wait time.Duration) {
 		other.silent = true
 	}
 	t.waiting = t.waiting[1:]
+	t.bytes -= len(first.Payload)
 	return &first.Frame, 0
 }
 

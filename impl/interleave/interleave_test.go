@@ -33,7 +33,7 @@ func start(t *testing.T) (*interleave.Queue, *out) {
 	t.Helper()
 	o := &out{}
 	began := time.Now()
-	q := interleave.New(func(f media.Frame) error {
+	q := interleave.New(interleave.Span, func(f media.Frame) error {
 		o.frames, o.when = append(o.frames, f), append(o.when, time.Since(began))
 		return nil
 	})
@@ -195,7 +195,7 @@ func TestStepBack(t *testing.T) {
 func TestFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan error)
-		q := interleave.New(func(media.Frame) error { return <-release })
+		q := interleave.New(interleave.Span, func(media.Frame) error { return <-release })
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go q.Run(ctx)

@@ -36,8 +36,8 @@ type Stats struct {
 // ID is the session's.
 func (p *Publisher) ID() string { return p.session.id }
 
-// Done is closed when the publisher is to end.
-func (p *Publisher) Done() <-chan struct{} { return p.ctx.Done() }
+// Context ends when the publisher is to end, with the cause.
+func (p *Publisher) Context() context.Context { return p.ctx }
 
 // Run hands items on until the channel is closed and every frame has gone out,
 // which is nil, or until the publisher is ended, which is the cause.

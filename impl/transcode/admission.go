@@ -1,6 +1,7 @@
 package transcode
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -159,21 +160,26 @@ const (
 const CalibrationMedia = 2 * time.Second
 
 // calibrate measures what a typical stream costs here.
-func (a *admission) calibrate(ctx context.Context, c Config) {
+func (a *admission) calibrate(ctx context.Context, c Config, start func(*exec.Cmd) error) {
 	if a.max > 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, calibrationTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.Command[0], append(c.Command[1:len(c.Command):len(c.Command)], Calibration)...)
-	out, err := cmd.Output()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &diary{log: c.Log}, c.patience.death
+	err := start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() != context.Canceled {
 			c.Log.Warn("what transcoding costs could not be measured at the start", "error", err)
 		}
 		return
 	}
-	used, err := time.ParseDuration(strings.TrimSpace(string(out)))
+	used, err := time.ParseDuration(strings.TrimSpace(out.String()))
 	if err != nil || used <= 0 {
 		return
 	}

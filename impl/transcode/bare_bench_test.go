@@ -152,7 +152,7 @@ func begin(b *testing.B, command []string, clip string, inTime bool) (*Process, 
 		b.Fatal(err)
 	}
 	pool := NewPool(Config{Command: command, Max: 1000, Log: slog.New(slog.DiscardHandler), MaxVideoBitRate: 1_200_000})
-	t, err := pool.Start(pipe.Job{Session: "bench"})
+	t, err := pool.Start(b.Context(), pipe.Job{Session: "bench"})
 	if err != nil {
 		b.Fatal(err)
 	}

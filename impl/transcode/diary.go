@@ -45,6 +45,16 @@ func (d *diary) Write(b []byte) (int, error) {
 	}
 }
 
+// flush passes on a last line without an end.
+func (d *diary) flush() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.rest) > 0 {
+		d.note(d.rest)
+		d.rest = nil
+	}
+}
+
 func (d *diary) note(line []byte) {
 	d.lines++
 	switch {

@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
+	"time"
 
 	"tureen/impl/transcode/pipe"
 )
@@ -35,6 +37,8 @@ type Config struct {
 	MaxVideoBitRate int
 	MaxAudioBitRate int
 	Log             *slog.Logger
+
+	patience patience // the usual one unless set
 }
 
 // Pool starts transcoders.
@@ -48,17 +52,21 @@ type Pool struct {
 
 	mu     sync.Mutex // guards what follows
 	spares []*Process // started, and perhaps not ready yet
+	losses int        // spares that have ended since the last transcoder was of use
 	closed bool
 }
 
 // NewPool starts the spares. It must be closed.
 func NewPool(c Config) *Pool {
+	if c.patience == (patience{}) {
+		c.patience = usual
+	}
 	p := &Pool{config: c, admission: newAdmission(c.Max), spawner: newSpawner()}
 	p.closing, p.close = context.WithCancel(context.Background())
 	if len(c.Command) == 0 {
 		return p
 	}
-	p.running.Go(func() { p.admission.calibrate(p.closing, c) })
+	p.running.Go(func() { p.admission.calibrate(p.closing, c, p.spawner.start) })
 	p.refill()
 	return p
 }
@@ -86,13 +94,40 @@ func (p *Pool) spawn() (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.running.Go(t.live)
+	p.running.Go(func() {
+		t.live()
+		p.replace(t)
+	})
 	return t, nil
 }
 
+// replace starts another spare for one that has ended. It waits a little, and
+// the longer the more have: what is wrong is rarely over at once.
+func (p *Pool) replace(t *Process) {
+	p.mu.Lock()
+	i := slices.Index(p.spares, t)
+	if i < 0 {
+		p.mu.Unlock()
+		return
+	}
+	p.spares = slices.Delete(p.spares, i, i+1)
+	delay := min(p.config.patience.respawn<<min(p.losses, 16), p.config.patience.maxRespawn)
+	p.losses++
+	p.mu.Unlock()
+	t.frames.Close()
+	p.config.Log.Warn("a spare transcoder has ended", "reason", t.crash.Reason, "next", delay)
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		p.refill()
+	case <-p.closing.Done():
+	}
+}
+
 // Start gives a job to a transcoder, which must be closed. The error is
-// ErrNone, ErrCapacity, or says why none could be started.
-func (p *Pool) Start(job pipe.Job) (*Process, error) {
+// ErrNone, ErrCapacity, the context's, or says why none could be started.
+func (p *Pool) Start(ctx context.Context, job pipe.Job) (*Process, error) {
 	if !p.Available() {
 		return nil, ErrNone
 	}
@@ -101,36 +136,33 @@ func (p *Pool) Start(job pipe.Job) (*Process, error) {
 		return nil, err
 	}
 	job.MaxVideoBitRate, job.MaxAudioBitRate = p.config.MaxVideoBitRate, p.config.MaxAudioBitRate
-	t, err := p.begin(job)
+	t, err := p.begin(ctx, job)
 	if err != nil {
 		seat.leave()
 		return nil, err
 	}
-	t.seat.Store(seat)
-	p.running.Go(func() {
-		<-t.ended
-		seat.leave()
-	})
+	t.sit(seat)
 	return t, nil
 }
 
 // begin takes a spare that takes the job, or starts a transcoder for it.
-func (p *Pool) begin(job pipe.Job) (*Process, error) {
+func (p *Pool) begin(ctx context.Context, job pipe.Job) (*Process, error) {
 	defer p.refill()
 	for {
 		t, err := p.take()
 		if err != nil {
 			return nil, err
 		}
-		err = t.begin(job)
-		if err == nil {
+		if err = t.begin(ctx, job); err == nil {
+			p.mu.Lock()
+			p.losses = 0
+			p.mu.Unlock()
 			return t, nil
 		}
 		t.Close()
-		if !t.spare {
+		if !t.spare || ctx.Err() != nil {
 			return nil, err
 		}
-		p.config.Log.Warn("a spare transcoder had ended", "error", err)
 	}
 }
 

@@ -65,7 +65,8 @@ func (s *spawner) spawn(c Config) (*Process, error) {
 	}
 	defer out.Close()
 	cmd := exec.Command(c.Command[0], c.Command[1:]...)
-	t := newProcess(cmd, feed, frames, c.Log)
+	cmd.WaitDelay = c.patience.death / 2 // for what it may have started, and which holds its outputs
+	t := newProcess(cmd, feed, frames, c.Log, c.patience)
 	cmd.Stdout, cmd.Stderr = t.said, t.said
 	cmd.ExtraFiles = []*os.File{in, out} // 3 and 4
 	if err := s.start(cmd); err != nil {
@@ -89,6 +90,6 @@ func (s *spawner) killAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for t := range s.running {
-		t.kill()
+		t.discard()
 	}
 }

@@ -35,6 +35,7 @@ type branch struct {
 	encoder *gst.Element // nil when the track passes as it is
 	waiting *gst.Element // the queue before the video encoder
 
+	span    extent // of what came from the demuxer
 	lag     lag
 	lastKey time.Duration // of the encoder's input
 
@@ -147,8 +148,10 @@ func (b *branch) feeds(info *gst.PadProbeInfo) {
 		}
 		return
 	}
-	b.graph.media.Store(true)
 	buffer := info.GetBuffer()
+	if b.span.held() != pipe.HeldMuch {
+		b.span.add(buffer)
+	}
 	if buffer.PresentationTimestamp() == gst.ClockTimeNone && b.inOrder() {
 		buffer.SetPresentationTimestamp(buffer.DecodingTimestamp()) // all that an AVI tells
 	}

@@ -39,11 +39,6 @@ type graph struct {
 
 	announced chan struct{} // closed when the proxy knows the tracks
 	overdue   chan struct{} // closed when a track had its time to come
-	hungry    chan struct{} // capacity 1: the source has handed on more
-	pushed    int64         // buffers that went into the source
-	taken     atomic.Int64  // those that left it
-	handled   atomic.Int64  // those of which the demuxer has made what it could
-	media     atomic.Bool   // the body holds more than headers
 	bytes     atomic.Int64  // of the body
 	body      atomic.Bool   // has ended
 	known     atomic.Bool   // the format has been recognised
@@ -84,18 +79,16 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 	g := &graph{
 		job: job, out: out, pipeline: pipeline, source: app.SrcFromElement(source), find: find, began: time.Now(),
 		events:    make(chan any, 64),
-		order:     interleave.New(out.frame),
-		announced: make(chan struct{}), overdue: make(chan struct{}), hungry: make(chan struct{}, 1),
+		order:     interleave.New(interleave.Span, out.frame),
+		announced: make(chan struct{}), overdue: make(chan struct{}),
 	}
-	source.GetStaticPad("src").AddProbe(gst.PadProbeTypeBuffer, func(*gst.Pad, *gst.PadProbeInfo) gst.PadProbeReturn {
-		g.taken.Add(1)
+	find.GetStaticPad("sink").AddProbe(gst.PadProbeTypeEventDownstream, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
+		if event := info.GetEvent(); event != nil && event.Type() == gst.EventTypeCustomDownstream {
+			g.paused()
+			return gst.PadProbeDrop // it has told all
+		}
 		return gst.PadProbeOK
 	})
-	g.source.SetCallbacks(&app.SourceCallbacks{NeedDataFunc: func(*app.Source, uint) {
-		// The same thread takes what was pushed through the demuxer, and has come back.
-		g.handled.Store(g.taken.Load())
-		signal(g.hungry)
-	}})
 	if _, err := find.Connect("have-type", g.recognised); err != nil {
 		return nil, fmt.Errorf("build a pipeline: %w", err)
 	}
@@ -103,13 +96,6 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 		return nil, fmt.Errorf("start a pipeline: %w", err)
 	}
 	return g, nil
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // tell has run know of something.
@@ -127,7 +113,6 @@ func (g *graph) push(b []byte) {
 	}
 	buffer := gst.NewBufferFromBytes(b)
 	g.bytes.Add(int64(len(b)))
-	g.pushed++
 	g.source.PushBuffer(buffer) // fails only when the graph has, which tells so itself
 	runtime.KeepAlive(buffer)
 }
@@ -138,26 +123,26 @@ func (g *graph) end() {
 	g.source.EndStream()
 }
 
+// pause sends a mark after the bytes so far. Where it comes by, all of them have
+// been taken apart.
+func (g *graph) pause() {
+	g.source.SendEvent(gst.NewCustomEvent(gst.EventTypeCustomDownstream, gst.NewStructureFromString("tureen-pause;")))
+}
+
 // mostHeaders is more than a live encoder sends before its first frame. Some
-// demuxers hold back more than that before they give anything out.
+// demuxers, ASF's for one, take more than that in before they give anything out.
 const mostHeaders = 64 << 10
 
-// pause answers, once all that was pushed has been taken in, whether it holds
-// more than headers. A demuxer that takes longer is busy with more than these.
-func (g *graph) pause() {
-	const longest = 2 * time.Second
-	holds := []byte{0}
-	for deadline := time.After(longest); g.handled.Load() < g.pushed && holds[0] == 0; {
-		select {
-		case <-g.hungry:
-		case <-deadline:
-			holds[0] = 1
-		}
+// paused tells the proxy how much of media the body held when it paused.
+func (g *graph) paused() {
+	held := pipe.HeldNone
+	for _, b := range g.present() {
+		held = max(held, b.span.held())
 	}
-	if g.media.Load() || g.bytes.Load() > mostHeaders {
-		holds[0] = 1
+	if held == pipe.HeldNone && g.bytes.Load() > mostHeaders {
+		held = pipe.HeldMuch
 	}
-	g.out.message(pipe.Paused, holds) // fails with the proxy
+	g.out.message(pipe.Paused, []byte{byte(held)}) // fails with the proxy
 }
 
 // keyNow has the next picture encoded as a key frame.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"github.com/go-gst/go-gst/gst"
 
@@ -22,6 +23,7 @@ var errAlone = errors.New("the proxy is gone")
 // those from one to out, and returns when the last is written or the proxy is
 // gone. The process must end then: GStreamer's threads may still run, or hang.
 func Run(in io.Reader, out io.Writer) error {
+	runtime.GOMAXPROCS(1)
 	gst.Init(nil)
 	preload()
 	o := newOutput(out)

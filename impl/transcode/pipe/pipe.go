@@ -26,7 +26,7 @@ const (
 	Start  Type = 'S' // a Job: once, first
 	Data   Type = 'D' // bytes of the publisher's body
 	End    Type = 'E' // the body has ended; nothing follows
-	Pause  Type = 'P' // answer with Paused once all Data so far has been taken in
+	Pause  Type = 'P' // answer with Paused once all Data so far has been taken apart
 	KeyNow Type = 'K' // the next picture shall be a key frame
 )
 
@@ -35,10 +35,23 @@ const (
 	Ready  Type = 'R' // it waits for its Start
 	Tracks Type = 'T' // an Announcement: before the first frame, once
 	Frame  Type = 'F' // a frame of one of these tracks
-	Paused Type = 'Q' // one byte: 0 while the body held nothing but headers
+	Paused Type = 'Q' // one byte: a Held
 	Done   Type = 'Z' // every frame has been sent
 	Failed Type = 'X' // a Failure
 )
+
+// Held is how much of media the body had when it paused.
+type Held byte
+
+// How much.
+const (
+	HeldNone   Held = iota // nothing but headers
+	HeldLittle             // less than LittleMedia
+	HeldMuch               // more, or it can't be told
+)
+
+// LittleMedia is more than an encoder sends in one piece before it would go on.
+const LittleMedia = time.Second
 
 // MaxMessage is the most bytes that a message holds: the largest frame's.
 const MaxMessage = 8 << 20
