@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/cmplx"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -45,11 +44,7 @@ type stretch struct{ from, to time.Duration }
 // arguments, or fill all of it if that is "".
 func decode(ctx context.Context, t *testing.T, data []byte, frame string) decoded {
 	t.Helper()
-	folder := t.TempDir()
-	path := filepath.Join(folder, "media")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path, folder := writeFile(t, data), t.TempDir()
 	filter := fmt.Sprintf("scale=%d:%d:flags=area", seenWidth, seenHeight)
 	if frame != "" {
 		filter = "crop=" + frame + "," + filter

@@ -48,13 +48,19 @@ func made(ctx context.Context, t *testing.T, options ...string) []byte {
 func remade(ctx context.Context, t *testing.T, source []byte, options ...string) []byte {
 	t.Helper()
 	folder := t.TempDir()
-	path := filepath.Join(folder, "source")
-	if err := os.WriteFile(path, source, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	run(ctx, t, "ffmpeg", args(words("-nostdin -v error -i"), []string{path}, options,
+	run(ctx, t, "ffmpeg", args(words("-nostdin -v error -i"), []string{writeFile(t, source)}, options,
 		[]string{filepath.Join(folder, "made")})).succeeds(t)
 	return read(t, folder, "made")
+}
+
+// writeFile writes bytes to a file of the test's.
+func writeFile(t *testing.T, data []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "media")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // Encoders' options that are quick. Key frames are 1 s apart.

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,10 +26,7 @@ type refused struct {
 // answer.
 func refuse(ctx context.Context, t *testing.T, data []byte) refused {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "body")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := writeFile(t, data)
 	began := time.Now()
 	curl := run(ctx, t, "curl", []string{
 		"-sS", "-T", path, "-o", "-", "-w", `%{stderr}%{http_code}`, plain.url(newSession(t, plain)),
@@ -80,9 +75,9 @@ func refusals(ctx context.Context, t *testing.T) map[string]struct {
 		"a web page":         {[]byte("<!DOCTYPE html><html><head><title>404</title></head><body>" + strings.Repeat("<p>no</p>", 300) + "</body></html>"), http.StatusUnsupportedMediaType, ""},
 		"an archive":         {append([]byte("PK\x03\x04\x14\x00\x00\x00\x08\x00"), noise(20<<10)...), http.StatusUnsupportedMediaType, ""},
 		"zeros":              {make([]byte, 100<<10), http.StatusUnsupportedMediaType, ""},
-		"an unknown codec":   {[]byte(strings.Replace(string(h264), "V_MPEG4/ISO/AVC", "V_MPEG4/ISO/XYZ", 1)), http.StatusUnsupportedMediaType, "install"},
+		"an unknown codec":   {[]byte(strings.Replace(string(h264), "V_MPEG4/ISO/AVC", "V_MPEG4/ISO/XYZ", 1)), http.StatusUnsupportedMediaType, "V_MPEG4/ISO/XYZ: install"},
 		"an MP4's beginning": {clip("mp4-faststart")[:600], http.StatusBadRequest, "header"},
-		"a TS' beginning":    {clip("mpegts")[:188*2+50], http.StatusBadRequest, "header"},
+		"a TS' beginning":    {clip("mpegts")[:188*5+50], http.StatusBadRequest, "header"},
 		"an FLV's beginning": {clip("flv")[:100], http.StatusBadRequest, "header"},
 		"an Ogg's beginning": {clip("ogg-theora-vorbis")[:200], http.StatusBadRequest, "header"},
 		"a late index":       {late9MB(clip("mp4-moov-last")), http.StatusUnsupportedMediaType, "faststart"},

@@ -258,7 +258,11 @@ func (b *branch) prepare() (err error) {
 func (b *branch) undecodable(_ *gst.Element, _ *gst.Pad, caps *gst.Caps) {
 	name := "something unknown"
 	if caps != nil && caps.GetSize() > 0 {
-		name = caps.GetStructureAt(0).Name()
+		s := caps.GetStructureAt(0)
+		name = s.Name()
+		if id, err := s.GetValue("codec-id"); err == nil { // of a Matroska codec that GStreamer doesn't know
+			name = fmt.Sprint(id)
+		}
 	}
 	b.graph.fail(pipe.Unsupported, "the %s track needs a decoder for %s: install one of GStreamer's plug-in packages that has it, "+
 		"most often gstreamer1.0-libav", b.kind, name)
