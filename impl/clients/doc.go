@@ -3,9 +3,10 @@
 //
 // Publishers are curl with a file and with a pipe from ffmpeg and from
 // gst-launch-1.0, and ffmpeg by itself. Viewers are curl, ffprobe, ffmpeg,
-// gst-launch-1.0 and headless Chromium; curl and Chromium watch over TLS too.
+// gst-launch-1.0 and headless Chromium; curl and Chromium watch over TLS too,
+// and ffmpeg and gst-launch-1.0 play RTP by its description.
 // Publishers also break off and return: they are killed, or a relay on their
-// way to the proxy cuts or resets their connections.
+// way to the proxy, or a pulled cable, cuts or resets their connections.
 //
 // The proxy is built once and runs as a process of its own on a free loopback
 // port, with the race detector where the tests have it; at the end it must obey

@@ -102,6 +102,9 @@ func TestEveryFormat(t *testing.T) {
 			continue
 		}
 		tests[name] = func(ctx context.Context, t *testing.T) { testFormat(ctx, t, clip, false) }
+		if name == "mp4-moov-last" {
+			continue // none of it can be played before its end
+		}
 		tests[name+" live"] = func(ctx context.Context, t *testing.T) { testFormat(ctx, t, clip, true) }
 	}
 	together(t, tests)
@@ -125,17 +128,14 @@ func (s showing) checkMedia(ctx context.Context, t *testing.T, clip *fixtures.Cl
 	_, video := clip.Track("video")
 	_, audio := clip.Track("audio")
 	if video {
-		seen.checkStamps(t, original.numbers())
+		seen.checkStamps(t, original.numbers(t))
 		seen.checkTimes(t, original)
 		s.checkKeys(t)
 	}
 	if audio {
 		seen.checkPitches(t, len(original.beeps()))
 		seen.checkGaps(t, original)
-		lost := timeOf(len(original.sound)) - original.stretch[0].from - (timeOf(len(seen.sound)) - seen.stretch[0].from)
-		if lost.Abs() > 100*time.Millisecond {
-			t.Errorf("the sound is %v shorter than at the publisher", lost)
-		}
+		seen.checkLength(t, original)
 	}
 	if video && audio {
 		seen.checkLips(t, original, rate)
@@ -190,7 +190,7 @@ func (s showing) checkSize(t *testing.T, width, height int) {
 // encoders' frames only nearly add up to.
 func (s showing) checkDuration(t *testing.T, want time.Duration) {
 	t.Helper()
-	const slack = 150 * time.Millisecond
+	const slack = 250 * time.Millisecond
 	if d := time.Duration(s.answer.DurationMS) * time.Millisecond; (d - want).Abs() > slack {
 		t.Errorf("the summary tells of %v, want %v", d, want)
 	}

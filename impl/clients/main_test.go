@@ -40,7 +40,7 @@ func runTests(m *testing.M) (code int) {
 	if err := build(tureen); err != nil {
 		return complain(err)
 	}
-	if plain, err = startProxy("http"); err != nil {
+	if plain, err = startProxy("http", "--max-transcodes=100"); err != nil {
 		return complain(err)
 	}
 	code = m.Run()

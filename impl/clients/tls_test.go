@@ -107,7 +107,7 @@ func TestCurlOverTLS(t *testing.T) {
 			curl.succeeds(t)
 			got := bodies[flag].wholeWithin(t, fileEndTime)
 			checkWhole(t, sent, got)
-			checkSummary(t, publisher.stdout.String(), session, len(clip.Data), got)
+			checkSummary(t, publisher.stdout.String(), session, len(clip.Data), sent, got)
 			if !strings.HasSuffix(strings.TrimSpace(curl.stderr.String()), want) {
 				t.Errorf("curl doesn't report %s", want)
 			}

@@ -21,11 +21,9 @@ type decoding struct {
 }
 
 // decode starts a transcoder for what a person calls so; "" is what nobody
-// knows. begin makes the item that its tracks are handed on with; emit hands on a
-// frame, and tells whether there is use for another.
-func (r *reading) decode(
-	what string, job pipe.Job, begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool,
-) (*decoding, error) {
+// knows. begin makes the item that its tracks are handed on with; emit hands on
+// a frame, and tells whether there is use for another.
+func (r *reading) decode(what string, job pipe.Job, begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool) (*decoding, error) {
 	job.Session = r.publisher.ID()
 	job.SampleRate, job.Channels = r.publisher.Sound()
 	process, err := r.transcoders.Start(r.publisher.Context(), job)

@@ -72,26 +72,21 @@ type parting struct {
 	passages [media.Kinds]*passage
 	block    []byte            // room for a frame on its way to the transcoder
 	order    *interleave.Queue // of what passes and what comes back; nil when nothing passes
-	first    time.Duration     // the first frame's time
-	newest   time.Duration     // the latest one's
-
-	began   time.Time
-	passing media.Item  // the tracks that pass
-	decided atomic.Bool // with which tracks the document goes on
-	alone   atomic.Bool // with those that pass
+	began    time.Time
+	first    time.Duration // the first frame's time
+	newest   time.Duration // the latest one's
+	item     media.Item    // the tracks that pass
+	alone    atomic.Bool   // they have gone on without the others
 }
 
-// lateTrack is for how long what passes waits until the transcoder knows its
-// tracks. That takes it a second as a rule, and pictures may be as late as their
-// next key frame.
+// lateTrack is how long what passes waits until the transcoder knows its tracks.
+// That takes it a second as a rule, and pictures may be as late as their next key
+// frame.
 const lateTrack = 11 * time.Second
-
-// errLate is a transcoded track that comes when others have gone on.
-var errLate = errors.New("the track came too late")
 
 // part hands on a document some of whose tracks are transcoded.
 func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
-	p := &parting{began: time.Now(), passing: passing(taken)}
+	p := &parting{began: time.Now(), item: passing(taken)}
 	for _, t := range cut {
 		p.numbers[t.Kind] = t.Number
 	}
@@ -104,15 +99,12 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 	for kind := range p.passages {
 		p.passages[kind] = newPassage(first.Time)
 	}
-	if len(cut) < len(taken) {
-		p.order = interleave.New(p.write)
+	if len(p.item.Tracks) > 0 {
+		p.order = interleave.New(lateTrack, p.write)
 		p.order.Open(media.Video)
 		p.order.Open(media.Audio)
 	}
 	p.decoding, err = r.decode(codecs(cut), pipe.Job{OwnTimes: true}, func(decoded []pipe.Track) (media.Item, error) {
-		if p.decided.Swap(true) {
-			return media.Item{}, errLate
-		}
 		return join(taken, decoded)
 	}, func(f media.Frame) bool { return p.emit(r, f) })
 	if err != nil {
@@ -159,16 +151,6 @@ func codecs(tracks []webm.Track) string {
 	return strings.Join(names, " and ")
 }
 
-// passing is the item of the tracks that pass.
-func passing(taken []webm.Track) (item media.Item) {
-	for _, t := range taken {
-		if passes(t) {
-			item.Tracks = append(item.Tracks, t.Track)
-		}
-	}
-	return item
-}
-
 // join puts the tracks that pass and those that were decoded together.
 func join(taken []webm.Track, decoded []pipe.Track) (media.Item, error) {
 	item := media.Item{}
@@ -186,7 +168,8 @@ func join(taken []webm.Track, decoded []pipe.Track) (media.Item, error) {
 	return item, nil
 }
 
-// emit hands on a frame that comes back; false when there is no use for more.
+// emit puts a frame back onto the publisher's clock and hands it on; false when
+// there is no use for more.
 func (p *parting) emit(r *reading, f media.Frame) bool {
 	f.Time = p.passages[f.Kind].back(f.Time)
 	f.Sent = f.Time
@@ -197,65 +180,17 @@ func (p *parting) emit(r *reading, f media.Frame) bool {
 	return err == nil
 }
 
-// write hands on a frame in its turn, once the tracks are known.
-func (p *parting) write(f media.Frame) error {
-	if err := p.await(); err != nil {
-		return err
-	}
-	if !p.reading.hand(media.Item{Frame: f}) {
-		return errEnded
-	}
-	return nil
-}
-
-// await waits for the tracks. When those that are transcoded don't come in time
-// what passes goes on without.
-func (p *parting) await() error {
-	if p.known() {
-		return nil
-	}
-	timer := time.NewTimer(time.Until(p.began.Add(lateTrack)))
-	defer timer.Stop()
-	select {
-	case <-p.announced:
-		return nil
-	case <-p.over:
-	case <-timer.C:
-		if !p.decided.Swap(true) {
-			return p.goOn()
-		}
-		select { // they have come in this moment
-		case <-p.announced:
-		case <-p.over:
+// passing is the item of the tracks that pass.
+func passing(taken []webm.Track) (item media.Item) {
+	for _, t := range taken {
+		if passes(t) {
+			item.Tracks = append(item.Tracks, t.Track)
 		}
 	}
-	if !p.known() {
-		return errEnded
-	}
-	return nil
+	return item
 }
 
-// known reports whether viewers have been told of the tracks.
-func (p *parting) known() bool {
-	select {
-	case <-p.announced:
-		return true
-	default:
-		return p.alone.Load()
-	}
-}
-
-// goOn has what passes go on without the rest.
-func (p *parting) goOn() error {
-	p.alone.Store(true)
-	p.process.Close()
-	if !p.reading.hand(p.passing) {
-		return errEnded
-	}
-	return p.close(true)
-}
-
-// span is how much of the document has come.
+// span is how much has come.
 func (p *parting) span() time.Duration { return p.newest - p.first }
 
 // take sends a frame on its way. The error is the transcoder's, when nothing
@@ -264,15 +199,14 @@ func (p *parting) take(f media.Frame) error {
 	p.newest = max(p.newest, f.Time)
 	number := p.numbers[f.Kind]
 	switch {
-	case number > 0 && p.alone.Load():
-		return nil
 	case number == 0:
 		if _, err := p.order.Put(f); err != nil {
 			return p.broken()
 		}
 		return nil
-	}
-	if p.order != nil {
+	case p.alone.Load():
+		return nil
+	case p.order != nil:
 		p.order.Feed(f.Kind, f.Time)
 	}
 	f.Time = p.passages[f.Kind].there(f.Time)
@@ -286,14 +220,65 @@ func (p *parting) take(f media.Frame) error {
 // errEnded is a publisher that has been ended.
 var errEnded = errors.New("the publisher has been ended")
 
+// write hands on a frame in its turn.
+func (p *parting) write(f media.Frame) error {
+	if !p.known() {
+		if err := p.await(); err != nil {
+			return err
+		}
+	}
+	if !p.reading.hand(media.Item{Frame: f}) {
+		return errEnded
+	}
+	return nil
+}
+
+// await waits until viewers know of the tracks. What passes goes on without a
+// transcoded track that doesn't come.
+func (p *parting) await() error {
+	timer := time.NewTimer(time.Until(p.began.Add(lateTrack)))
+	defer timer.Stop()
+	select {
+	case <-p.announced:
+		return nil
+	case <-p.over:
+	case <-timer.C:
+		p.process.Close()
+		<-p.over
+		if !p.known() {
+			if !p.reading.hand(p.item) {
+				return errEnded
+			}
+			p.alone.Store(true)
+		}
+	}
+	if !p.known() {
+		return errUnknown
+	}
+	return nil
+}
+
+// errUnknown is a transcoder that ended before it knew its tracks.
+var errUnknown = errors.New("the transcoder knows no tracks")
+
+// known reports whether viewers have been told of the tracks.
+func (p *parting) known() bool {
+	select {
+	case <-p.announced:
+		return true
+	default:
+		return p.alone.Load()
+	}
+}
+
 // broken is why the transcoder takes no more; nil when its tracks have ended
 // and others go on.
 func (p *parting) broken() error {
 	<-p.over
-	switch {
-	case p.known() && p.order != nil:
+	if p.known() && p.order != nil {
 		return p.close(true)
-	case p.err == nil:
+	}
+	if p.err == nil {
 		return fmt.Errorf("%w: it ended before its body", ErrTranscoder)
 	}
 	return p.reading.outcome(p.err)
@@ -316,12 +301,11 @@ func (p *parting) close(transcoded bool) error {
 // transcoder still has.
 func (p *parting) finish() error {
 	p.process.End() // when it fails, p.err says why
-	var err error
-	if p.order != nil {
-		err = p.close(false)
+	if p.order != nil && p.close(false) != nil {
+		return p.broken()
 	}
-	if <-p.over; err != nil || p.err == nil && p.order == nil {
-		return p.reading.outcome(p.err)
+	if <-p.over; p.err == nil && p.order == nil {
+		return nil
 	}
 	return p.broken()
 }

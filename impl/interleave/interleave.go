@@ -14,24 +14,32 @@ import (
 )
 
 const (
-	// Span is how much of a track may wait, in media time: more than any
+	// Span is how much of a track may wait as a rule, in media time: more than any
 	// publisher's tracks should lie apart.
 	Span = 3 * time.Second
-	// maxFrames bounds them where times don't: a publisher may step back.
+	// maxFrames and maxBytes bound it where times don't: a publisher may step
+	// back.
 	maxFrames = 1 << 10
-	// maxUnderWay is how long a frame waits for what is under way in the other
-	// track: as far apart as tracks lie as a rule (WAT-5), and a little for the
-	// encoders. What isn't out by then may never come, a damaged frame or the
-	// rest of a sound that has fallen silent.
-	maxUnderWay = 600 * time.Millisecond
+	maxBytes  = 8 << 20
 	// maxBehind is how far behind the other a track may come and is still waited
-	// for; what comes later isn't taken for a rule.
-	maxBehind = 2 * time.Second
+	// for: a fragmented MP4 holds two seconds of pictures, as a rule, before their
+	// sound.
+	maxBehind = 2500 * time.Millisecond
+	// assumed is how far behind a track is taken to come before it has shown that
+	// it doesn't: an MPEG-TS bundles sound of 200 ms and more.
+	assumed = 300 * time.Millisecond
 	// memory is for how long a track that once came behind is waited for.
 	memory = 5 * time.Second
 	// back is a step of a track's times that is no reordering: it begins anew.
 	back = 500 * time.Millisecond
 )
+
+// underWay is how long a frame waits for what is under way in the other track.
+// What isn't out by then may never come, a damaged frame or the rest of a sound
+// that has fallen silent. Sound is waited for as far apart as tracks lie as a
+// rule (WAT-5) and a little for its encoder, pictures until an encoder that falls
+// behind has begun to lose some.
+var underWay = [media.Kinds]time.Duration{media.Video: 1200 * time.Millisecond, media.Audio: 600 * time.Millisecond}
 
 // Queue holds frames until their turn. A frame goes out once the other track has
 // come as far; until then it waits only for as long as something of that track
@@ -40,6 +48,7 @@ const (
 // called at once.
 type Queue struct {
 	write func(media.Frame) error
+	span  time.Duration // how much of a track may wait
 
 	mu      sync.Mutex    // guards what follows
 	room    *sync.Cond    // a frame has gone out, or none will any more
@@ -54,21 +63,32 @@ type track struct {
 	open    bool          // frames may come
 	silent  bool          // what was waited for didn't come in time
 	begun   bool          // a frame has come
+	round   int           // how often its times have begun anew
 	newest  time.Duration // the newest frame's time
 	fed     time.Duration // how far its encoder has been fed
 	reached time.Duration // how far that has come
 	behind  behind
 	waiting []waiting
+	bytes   int // that wait
 }
 
 type waiting struct {
 	media.Frame
+	round int
 	since time.Time
 }
 
-// New has frames written by write, in Run.
-func New(write func(media.Frame) error) *Queue {
-	q := &Queue{write: write, changed: make(chan struct{}, 1)}
+// before reports whether one frame goes out before another.
+func (w waiting) before(other waiting) bool {
+	if w.round != other.round {
+		return w.round < other.round
+	}
+	return w.Time < other.Time
+}
+
+// New has frames written by write, in Run; span of a track may wait.
+func New(span time.Duration, write func(media.Frame) error) *Queue {
+	q := &Queue{write: write, span: span, changed: make(chan struct{}, 1)}
 	q.room = sync.NewCond(&q.mu)
 	return q
 }
@@ -77,7 +97,7 @@ func New(write func(media.Frame) error) *Queue {
 func (q *Queue) Open(kind media.Kind) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.tracks[kind].open = true
+	q.tracks[kind].open, q.tracks[kind].behind = true, behind{before: assumed, since: time.Now()}
 }
 
 // Feed notes that a track's frames are under way up to that time, which isn't
@@ -85,22 +105,30 @@ func (q *Queue) Open(kind media.Kind) {
 func (q *Queue) Feed(kind media.Kind, to time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	t := &q.tracks[kind]
+	t, other := &q.tracks[kind], &q.tracks[media.Audio-kind]
 	if to < t.fed-back {
 		t.fed, t.reached = to, min(to, t.reached)
 	}
 	t.fed = max(t.fed, to)
+	t.late(other.fed-to, time.Now())
 }
 
-// Put takes a frame. It waits while Span of its track is in the queue, and tells
+// late notes by how much a track comes behind the other.
+func (t *track) late(by time.Duration, now time.Time) {
+	if by > 0 && by <= maxBehind {
+		t.behind.add(by, now)
+	}
+}
+
+// Put takes a frame. It waits while span of its track is in the queue, and tells
 // for how long; the error is that of write.
 func (q *Queue) Put(f media.Frame) (waited time.Duration, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := &q.tracks[f.Kind]
-	if q.err == nil && t.full(f.Time) {
+	if q.err == nil && t.full(f.Time, q.span) {
 		began := time.Now()
-		for q.err == nil && t.full(f.Time) {
+		for q.err == nil && t.full(f.Time, q.span) {
 			q.room.Wait()
 		}
 		waited = time.Since(began)
@@ -113,25 +141,27 @@ func (q *Queue) Put(f media.Frame) (waited time.Duration, err error) {
 }
 
 // full reports whether a frame of that time finds too many before it.
-func (t *track) full(at time.Duration) bool {
-	return len(t.waiting) > 0 && at-t.waiting[0].Time > Span || len(t.waiting) >= maxFrames
+func (t *track) full(at, span time.Duration) bool {
+	return len(t.waiting) > 0 && at-t.waiting[0].Time > span || len(t.waiting) >= maxFrames || t.bytes >= maxBytes
 }
 
 // add takes a frame beside another track.
 func (t *track) add(f media.Frame, other *track, now time.Time) {
-	if late := other.newest - f.Time; other.begun && late > 0 && late <= maxBehind {
-		t.behind.add(late, now)
+	if other.begun {
+		t.late(other.newest-f.Time, now)
 	}
 	reached := f.Time
 	if f.Kind == media.Audio { // pictures tell their ends badly: they come at any rate
 		reached += f.Duration
 	}
-	if reached < t.reached-back {
+	if t.begun && f.Time < t.newest-back {
 		t.reached = reached
+		t.round++
 	}
 	t.reached = max(t.reached, reached)
 	t.begun, t.silent, t.newest = true, false, f.Time
-	t.waiting = append(t.waiting, waiting{f, now})
+	t.waiting = append(t.waiting, waiting{f, t.round, now})
+	t.bytes += len(f.Payload)
 }
 
 // Finish says that a track has had its last frame, and returns when that has
@@ -196,17 +226,20 @@ func (q *Queue) next(now time.Time) (f *media.Frame, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t, other := &q.tracks[media.Video], &q.tracks[media.Audio]
-	if len(t.waiting) == 0 || len(other.waiting) > 0 && other.waiting[0].Time < t.waiting[0].Time {
+	if len(t.waiting) == 0 || len(other.waiting) > 0 && other.waiting[0].before(t.waiting[0]) {
 		t, other = other, t
 	}
 	if len(t.waiting) == 0 {
 		return nil, 0
 	}
 	first := t.waiting[0]
-	if patience := other.patience(first.Time, now); patience > 0 {
+	if patience := other.patience(media.Audio-first.Kind, first.Time, now); patience > 0 {
 		since := first.since
 		if q.wrote.After(since) { // the reader has been holding all of this up
 			since = q.wrote
+		}
+		if t.newest-first.Time <= patience { // a machine that is too slow for real time needs longer
+			patience *= 2
 		}
 		if wait = patience - now.Sub(since); wait > 0 {
 			return nil, wait
@@ -214,11 +247,13 @@ func (q *Queue) next(now time.Time) (f *media.Frame, wait time.Duration) {
 		other.silent = true
 	}
 	t.waiting = t.waiting[1:]
+	t.bytes -= len(first.Payload)
 	return &first.Frame, 0
 }
 
-// patience is how long the other track's frame of that time waits for this one.
-func (t *track) patience(at time.Duration, now time.Time) time.Duration {
+// patience is how long the other track's frame of that time waits for this one,
+// which is of that kind.
+func (t *track) patience(kind media.Kind, at time.Duration, now time.Time) time.Duration {
 	if !t.open || t.silent || len(t.waiting) > 0 || t.begun && t.reached >= at {
 		return 0
 	}
@@ -228,7 +263,7 @@ func (t *track) patience(at time.Duration, now time.Time) time.Duration {
 		longest = late + late/8 + jitter
 	}
 	if t.fed > t.reached {
-		longest = max(longest, maxUnderWay)
+		longest = max(longest, underWay[kind])
 	}
 	return longest
 }

@@ -20,7 +20,7 @@ func TestIntake(t *testing.T) {
 				most := int((span+intakeBurst)/time.Second)*intakeRate/(size+frameCost) + 5 // the channel, and rounding
 				over := time.After(span)
 				n := 0
-				for sending := true; sending; {
+				for sending := true; sending && n <= most; { // without a bound no time would pass
 					item := picture(0, n == 0)
 					item.Frame.Payload = make([]byte, size)
 					select {

@@ -30,7 +30,8 @@ const hold = 5 * time.Second
 
 // Registry holds the sessions by id.
 type Registry struct {
-	grace time.Duration
+	grace    time.Duration
+	observer Observer // nil when there is none
 
 	mu       sync.Mutex // guards what follows, and every session's fields
 	sessions map[string]*session
@@ -53,6 +54,15 @@ type arrival struct {
 func NewRegistry(grace time.Duration) *Registry {
 	return &Registry{grace: grace, sessions: map[string]*session{}, arrivals: map[string]*arrival{}}
 }
+
+// Observer is told of a session's stream once its tracks are known and before
+// it has a frame; ended is called when the stream has. Both are called with the
+// registry locked.
+type Observer func(session string, stream *Stream) (ended func())
+
+// Observe has the registry's one observer told of all streams. It is called
+// before the first Take.
+func (r *Registry) Observe(o Observer) { r.observer = o }
 
 // State is the state of a session.
 func (r *Registry) State(id string) State {

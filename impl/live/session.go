@@ -83,8 +83,16 @@ func (s *session) begin(tracks []media.Track) *Stream {
 	}
 	if !s.stream.isReady() {
 		s.stream.begin(tracks)
+		s.observe()
 	}
 	return s.stream
+}
+
+// observe tells the observer of the stream.
+func (s *session) observe() {
+	if observer := s.registry.observer; observer != nil {
+		s.stream.observed = observer(s.id, s.stream)
+	}
 }
 
 // end takes the session from its publisher. A publisher that had returned and

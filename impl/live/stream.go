@@ -33,6 +33,8 @@ const maxCluster = 5 * time.Second
 type Stream struct {
 	ready chan struct{} // closed when the tracks are known
 	ended chan struct{} // closed at the end
+	// observed is called then; nil when nobody wants to know.
+	observed func()
 
 	tracks  []media.Track // fixed once ready
 	header  []byte        // likewise
@@ -66,7 +68,7 @@ type Counts struct {
 	Left      atomic.Int64 // viewers that broke off
 	Skipped   atomic.Int64 // times a viewer was moved on to a later key frame
 	Stalled   atomic.Int64 // viewers cut off because they took nothing
-	BytesOut  atomic.Int64 // of bodies, to all viewers
+	BytesOut  atomic.Int64 // of bodies to all viewers, of packets to all RTP clients
 }
 
 // Slot is the place of one frame in a stream. It is filled once, and then never
@@ -86,6 +88,10 @@ type Slot struct {
 	// Start reports whether a body can begin here: at a key frame of video,
 	// anywhere in a stream without.
 	Start bool
+	// Kind, Time and Payload are the frame's; the time is on the stream's clock.
+	Kind    media.Kind
+	Time    time.Duration
+	Payload []byte // within Media
 
 	cluster time.Duration // of its cluster
 	opens   bool          // whether it begins that
@@ -239,6 +245,7 @@ func (s *Stream) append(f media.Frame, at time.Duration, now time.Time) {
 	slot.Arrived = now
 	s.latest.Store(now.UnixNano())
 	slot.Start = f.Key && (f.Kind == media.Video || !s.video)
+	slot.Kind, slot.Time = f.Kind, at
 	at = at.Round(time.Millisecond)
 	slot.opens = !s.open || (s.video && slot.Start) || at-s.cluster > maxCluster
 	if slot.opens {
@@ -259,6 +266,7 @@ func (s *Stream) serialise(slot *Slot, f media.Frame, at time.Duration) {
 	}
 	b = webm.AppendSimpleBlock(b, s.numbers[f.Kind], at-s.cluster, f.Key, f.Payload)
 	slot.media = b[sizeRoom:]
+	slot.Payload = slot.media[len(slot.media)-len(f.Payload):]
 	slot.chunk = closeChunk(b)
 }
 
@@ -321,4 +329,7 @@ func (s *Stream) end() {
 	slot.next.Store(newSlot(slot.Sequence + 1)) // never filled; the tail stays, for readers yet to come
 	close(slot.filled)
 	close(s.ended)
+	if s.observed != nil {
+		s.observed()
+	}
 }

@@ -1,169 +1,178 @@
-// Package rtp sends live streams to UDP clients: who they are and where may be
-// sent, the payload formats of VP8 and Vorbis, sender reports, the session
-// description. Which session has which clients is told by its caller; who may
-// have any is not judged here.
 package rtp
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
+	"log/slog"
 	"net/netip"
-	"strconv"
-	"strings"
+	"slices"
+	"syscall"
 	"time"
+
+	"tureen/impl/media"
 )
 
-// Client is where a session's stream is sent: video to Port, audio to Port+2,
-// and each one's RTCP to the port after it.
-type Client struct {
-	Host string // an address, or a name in lower case
-	Port uint16 // even, from 2 to 65532
+// destination is a client that a stream is being sent to. It belongs to the
+// transmission's goroutine.
+type destination struct {
+	client Client
+	log    *slog.Logger
+	forget context.CancelFunc // ends what looks for its address
+
+	sockets *sockets // nil while it has no address
+	began   bool     // whether it gets packets
+	from    uint64   // sequence of the slot from which on
+
+	packets  int // RTP packets sent
+	refused  int // of all, those after which the client's host said that nothing listens
+	lost     int // of all, those that this machine's network didn't take
+	told     [clientPorts]bool
+	troubled string // what kept it from being sent to, as it was logged
 }
 
-// String is the client as ParseClient reads it.
-func (c Client) String() string { return net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) }
+// start has the client get packets from a slot on.
+func (d *destination) start(slot uint64) {
+	d.began, d.from = true, slot
+	d.log.Info("RTP begins", "address", d.sockets.to)
+}
 
-// MaxClients is how many clients one session can have. All get their packets
-// from one goroutine, which is to be done before the next frame comes.
-const MaxClients = 64
+// write sends one packet to one of the client's ports. What the network says of
+// it is counted, and logged once: there is nothing else to be done.
+func (d *destination) write(port int, packet []byte) {
+	s := d.sockets.all[port]
+	if s == nil {
+		return
+	}
+	err := s.write(packet)
+	for tries := 0; errors.Is(err, syscall.ECONNREFUSED) && tries < maxRefusals; tries++ {
+		// That was the answer to an earlier packet; this one wasn't sent for it.
+		d.refused++
+		d.tell(port, "an RTP client refuses packets: nothing listens there; they are sent all the same", err)
+		err = s.write(packet)
+	}
+	if err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+		d.lost++
+		d.tell(port, "packets to an RTP client are lost on this machine", err)
+	}
+}
 
+// maxRefusals is how many answers to earlier packets one packet may meet: late
+// ones come together.
+const maxRefusals = 4
+
+func (d *destination) tell(port int, message string, err error) {
+	if !d.told[port] {
+		d.told[port] = true
+		d.log.Warn(message, "port", int(d.sockets.to.Port())+port, "error", err)
+	}
+}
+
+// close ends what is sent to the client.
+func (d *destination) close() {
+	if d.sockets == nil {
+		return
+	}
+	d.sockets.close()
+	d.sockets = nil
+	if d.began {
+		d.began = false
+		d.log.Info("RTP ends", "packets", d.packets, "refused", d.refused, "lost", d.lost)
+	}
+}
+
+// How often an address is looked for.
 const (
-	clientPorts = 4     // of one client, from Port on
-	maxPort     = 65532 // the last even one that has the three others behind it
+	// refresh is how long a name's address is taken for right.
+	refresh    = 30 * time.Second
+	firstRetry = time.Second
+	maxRetry   = 30 * time.Second
 )
 
-// ParseClient reads host:port. The error is fit for whoever wrote s.
-func ParseClient(s string) (Client, error) {
-	refuse := func(why string) (Client, error) {
-		return Client{}, fmt.Errorf("%q is no client: %s", s, why)
-	}
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		return refuse("write host:port, and an IPv6 address in brackets")
-	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || number < 2 || number > maxPort || number%2 != 0 {
-		return refuse("the port is an even number from 2 to 65532; the three after it are used as well")
-	}
-	c := Client{Port: uint16(number)}
-	addr, err := netip.ParseAddr(host)
-	switch bracketed := s[0] == '['; {
-	case bracketed && !addr.Is6():
-		return refuse("only an IPv6 address stands in brackets")
-	case err == nil:
-		c.Host = addr.Unmap().String()
-	case isName(host):
-		c.Host = strings.ToLower(strings.TrimSuffix(host, "."))
-	default:
-		return refuse("the host is neither an address nor a name")
-	}
-	return c, nil
+// opening is what was found for a destination: its sockets, or the error that
+// leaves it without.
+type opening struct {
+	destination *destination
+	sockets     *sockets
+	err         error
 }
 
-// isName reports whether a host has the form of a name (RFC 1123 §2.1, and the
-// underscore that is met in private networks). A last label that is a number is
-// a mistyped address, which some resolvers would make something of.
-func isName(host string) bool {
-	host = strings.TrimSuffix(host, ".")
-	if len(host) > 253 {
+// opener looks for a destination's address, as long as that may change. It runs
+// in a goroutine of its own, so that a slow name keeps nobody else waiting.
+type opener struct {
+	*destination
+	policy Policy
+	kinds  [media.Kinds]bool
+	seats  *seats
+	found  chan<- opening
+
+	current netip.AddrPort // the address that was handed over
+}
+
+// run ends when the context does, or when nothing can change any more.
+func (o *opener) run(ctx context.Context) {
+	retry := firstRetry
+	for {
+		wait := refresh
+		sockets, err := o.look(ctx)
+		if err != nil {
+			wait, retry = retry, min(2*retry, maxRetry)
+		} else {
+			retry = firstRetry
+		}
+		if (sockets != nil || err != nil) && !o.hand(ctx, sockets, err) {
+			return
+		}
+		if !o.client.named() && err == nil {
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// look is new sockets if the address that is in use isn't right any more. The
+// policy judges it each time; a name that can't be resolved for a while keeps
+// its address.
+func (o *opener) look(ctx context.Context) (*sockets, error) {
+	addresses, err := o.policy.resolve(ctx, o.client)
+	switch {
+	case err != nil && o.current.IsValid() && !errors.Is(err, ErrForbidden):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case slices.Contains(addresses, o.current):
+		return nil, nil
+	case !o.seats.take():
+		return nil, errFull
+	}
+	s, err := connect(addresses[0], o.kinds)
+	if err != nil {
+		o.seats.leave()
+		return nil, err
+	}
+	closing := s.close
+	s.close = func() { closing(); o.seats.leave() }
+	return s, nil
+}
+
+// hand hands over what was found; false when nobody takes it any more.
+func (o *opener) hand(ctx context.Context, s *sockets, err error) bool {
+	o.current = netip.AddrPort{}
+	if s != nil {
+		o.current = s.to
+	}
+	select {
+	case o.found <- opening{o.destination, s, err}:
+		return true
+	case <-ctx.Done():
+		if s != nil {
+			s.close()
+		}
 		return false
 	}
-	labels := strings.Split(host, ".")
-	for _, label := range labels {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-		for _, c := range []byte(label) {
-			if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
-				return false
-			}
-		}
-	}
-	last := strings.ToLower(labels[len(labels)-1])
-	return strings.Trim(last, "0123456789") != "" && !strings.HasPrefix(last, "0x")
-}
-
-// Overlap finds two clients of one host that would share some of their ports;
-// nil when none do. The error is fit for whoever named the clients.
-func Overlap(clients []Client) error {
-	for i, a := range clients {
-		for _, b := range clients[:i] {
-			if a.Host == b.Host && max(a.Port, b.Port)-min(a.Port, b.Port) < clientPorts {
-				return fmt.Errorf("%s and %s overlap: each takes four ports, from its own on", b, a)
-			}
-		}
-	}
-	return nil
-}
-
-// Errors of Policy.Resolve.
-var (
-	// ErrForbidden is a client whose address the operator doesn't allow.
-	ErrForbidden = errors.New("RTP may not be sent there")
-	// ErrUnresolved is a client whose name has no address, or not in time.
-	ErrUnresolved = errors.New("the name has no address")
-)
-
-// Policy is the networks that RTP may be sent to.
-type Policy []netip.Prefix
-
-// DefaultPolicy is what is no stranger: the private, loopback and link-local
-// networks (RFC 1918 §3, RFC 4193 §3.1, RFC 1122 §3.2.1.3, RFC 4291 §2.5.3, RFC
-// 3927 §2.1, RFC 4291 §2.5.6).
-func DefaultPolicy() Policy {
-	return Policy{
-		netip.MustParsePrefix("10.0.0.0/8"),
-		netip.MustParsePrefix("172.16.0.0/12"),
-		netip.MustParsePrefix("192.168.0.0/16"),
-		netip.MustParsePrefix("fc00::/7"),
-		netip.MustParsePrefix("127.0.0.0/8"),
-		netip.MustParsePrefix("::1/128"),
-		netip.MustParsePrefix("169.254.0.0/16"),
-		netip.MustParsePrefix("fe80::/10"),
-	}
-}
-
-// allows reports whether RTP may be sent to an address.
-func (p Policy) allows(addr netip.Addr) bool {
-	addr = addr.Unmap().WithZone("") // a prefix contains no zoned address
-	for _, network := range p {
-		if network.Contains(addr) {
-			return true
-		}
-	}
-	return false
-}
-
-// patience is how long a name may take to be resolved.
-const patience = 3 * time.Second
-
-// Resolve is the address to send to, which the policy allows; of a name with
-// several the first such. The error is ErrForbidden or ErrUnresolved with the
-// client named, or the context's.
-func (p Policy) Resolve(ctx context.Context, c Client) (netip.AddrPort, error) {
-	addrs, err := lookup(ctx, c.Host)
-	if ctx.Err() != nil {
-		return netip.AddrPort{}, fmt.Errorf("resolve %s: %w", c, context.Cause(ctx))
-	}
-	if err != nil || len(addrs) == 0 {
-		return netip.AddrPort{}, fmt.Errorf("%s: %w", c, ErrUnresolved)
-	}
-	for _, addr := range addrs {
-		if p.allows(addr) {
-			return netip.AddrPortFrom(addr.Unmap(), c.Port), nil
-		}
-	}
-	return netip.AddrPort{}, fmt.Errorf("%s: %w", c, ErrForbidden)
-}
-
-// lookup is the addresses of a host.
-func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{addr}, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }

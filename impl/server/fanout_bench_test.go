@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tureen/fixtures"
+	"tureen/impl/problem"
 )
 
 // crowdVariable makes the test binary a crowd of viewers, in a process of
@@ -201,7 +202,7 @@ func benchProxy(b *testing.B, c *fixtures.Clip, viewers int) time.Duration {
 	}
 	front := s.HTTP()
 	defer front.Close()
-	go front.Serve(listener)
+	go front.Serve(problem.Listen(listener))
 	addr := listener.Addr().String()
 	wait := crowd(b, addr, "/stream/bench", viewers)
 	conn, err := net.Dial("tcp", addr)

@@ -34,10 +34,12 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request, id string) {
 		deny(denied, r).Final(w, r)
 	case conflict:
 		endProblem(live.ErrTaken).Final(w, r)
+	case series == nil && (err != nil || span != nil && span.begin > 0) && !s.publishers.free(s.address(r)):
+		endProblem(errFull).Final(w, r) // which goes before what is wrong with a Content-Range
 	case err != nil:
 		endProblem(err).Final(w, r)
 	case span != nil && (span.begin > 0 || series != nil && series.GivesWay() == nil):
-		s.proceed(w, r, series, span)
+		s.proceed(w, r, id, series, span)
 	default:
 		s.begin(permit, w, r, id, span)
 	}
@@ -82,7 +84,11 @@ func (s *Server) begin(permit context.Context, w http.ResponseWriter, r *http.Re
 }
 
 // proceed serves a request that goes on with a body.
-func (s *Server) proceed(w http.ResponseWriter, r *http.Request, u *upload, place *span) {
+func (s *Server) proceed(w http.ResponseWriter, r *http.Request, id string, u *upload, place *span) {
+	if u == nil && s.endedBetween(id, s.address(r)) {
+		endProblem(live.ErrAborted).Final(w, r)
+		return
+	}
 	if u == nil {
 		problem.New(http.StatusRequestedRangeNotSatisfiable, "there is no body that this part goes on with; begin one with byte 0").Final(w, r)
 		return
@@ -93,6 +99,23 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, u *upload, plac
 		return
 	}
 	u.answer(w, r, p)
+}
+
+// endedBetween reports whether a publisher whose body comes in parts was aborted
+// between two of them, and so hasn't heard of it.
+func (s *Server) endedBetween(id string, from netip.Addr) bool {
+	u, ok := s.untold.Load(id)
+	return ok && u.(*upload).from == from
+}
+
+// remember has the next part of an aborted body be told, for as long as it may
+// take to come.
+func (s *Server) remember(id string, u *upload) {
+	if !errors.Is(u.err, live.ErrAborted) || !u.open() {
+		return
+	}
+	s.untold.Store(id, u)
+	time.AfterFunc(s.config.Idle, func() { s.untold.CompareAndDelete(id, u) })
 }
 
 func (s *Server) part(w http.ResponseWriter, r *http.Request, place *span) *part {
@@ -157,6 +180,7 @@ func (s *Server) feed(log *slog.Logger, u *upload, p *live.Publisher) {
 	began := time.Now()
 	u.summary, u.read, u.err = ingest.Run(u, p, s.config.Transcoders, ingest.Hooks{Paused: u.settle, Accept: s.accepts(u, p.ID())})
 	s.publishers.leave(u.from)
+	s.remember(p.ID(), u) // before who aborts hears of the end
 	p.End(ending(u.err))
 	logEnd(log, p, began, u.summary, u.err)
 }

@@ -25,13 +25,25 @@ func newSeats(limits Limits) *seats {
 	return &seats{limits: limits, by: map[netip.Addr]int{}}
 }
 
+// free reports whether there is a seat for a client.
+func (s *seats) free(client netip.Addr) bool {
+	client = network(client)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.has(client)
+}
+
+func (s *seats) has(client netip.Addr) bool {
+	return !reached(s.taken, s.limits.Total) && !reached(s.by[client], s.limits.PerAddress)
+}
+
 // take gives a seat to a client; false when there is none. It must be given
 // back with leave.
 func (s *seats) take(client netip.Addr) bool {
 	client = network(client)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if reached(s.taken, s.limits.Total) || reached(s.by[client], s.limits.PerAddress) {
+	if !s.has(client) {
 		return false
 	}
 	s.taken++

@@ -5,18 +5,21 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"tureen/impl/access"
+	"tureen/impl/api"
 	"tureen/impl/live"
 	"tureen/impl/problem"
+	"tureen/impl/rtp"
 	"tureen/impl/tokens"
 	"tureen/impl/transcode"
 	"tureen/impl/watch"
@@ -27,6 +30,7 @@ type Config struct {
 	Idle   time.Duration // how long a publisher may send nothing
 	Grace  time.Duration // how long a session waits for a publisher that broke off
 	Budget time.Duration // how far a viewer may fall behind
+	Drain  time.Duration // how long the end takes at most; the caller sees to it
 	Log    *slog.Logger
 
 	// Transcoders turn into VP8 and Vorbis what isn't; nil when there are none.
@@ -35,6 +39,10 @@ type Config struct {
 
 	Publishers Limits
 	Viewers    Limits
+
+	// RTP sends the streams to their sessions' clients, which tokens tell it;
+	// nil sends nothing.
+	RTP *rtp.Sender
 
 	// Tokens are what sessions were given; nil is a table in memory, where none
 	// are required.
@@ -59,14 +67,19 @@ type Server struct {
 	config   Config
 	registry *live.Registry
 	tokens   *tokens.Table
+	api      *api.API
 	fanout   *watch.Fanout
 
+	untold     sync.Map // by session id, uploads that were aborted between two parts
 	publishers *seats
 	viewers    *seats
 }
 
 // New makes a server without any session.
 func New(config Config) *Server {
+	if config.RTP == nil {
+		config.RTP = rtp.NewSender(nil, 0, config.Log)
+	}
 	if config.Tokens == nil {
 		config.Tokens = tokens.New(false)
 	}
@@ -79,6 +92,19 @@ func New(config Config) *Server {
 		publishers: newSeats(config.Publishers),
 		viewers:    newSeats(config.Viewers),
 	}
+	s.registry.Observe(config.RTP.Observe)
+	s.api = api.New(api.Config{
+		Gate: config.Access, Tokens: s.tokens, Log: config.Log,
+		Resolve: func(ctx context.Context, c rtp.Client) error {
+			_, err := config.RTP.Resolve(ctx, c)
+			return err
+		},
+		Streams: s.streams, Abort: s.abort,
+		Features: features(config),
+		Times: map[string]time.Duration{
+			"idle": config.Idle, "grace": config.Grace, "budget": config.Budget, "drain": config.Drain,
+		},
+	})
 	s.tokens.Follow(s.granted)
 	return s
 }
@@ -86,13 +112,14 @@ func New(config Config) *Server {
 // granted has a change of a session's tokens take effect on what is on the air.
 // Viewers that are there, and a publisher, hear of it themselves.
 func (s *Server) granted(session string, now tokens.Grant) {
+	s.config.RTP.Set(session, now.Clients)
 	if now.None() && s.tokens.Required() {
 		s.registry.Abort(session, tokens.ErrRevoked) // fails only when there is nothing on the air
 	}
 }
 
 // HTTP is the server for net/http, with its bounds set. Its listeners must be
-// of TCP, or of TLS over it.
+// those of problem.Listen or ListenTLS.
 func (s *Server) HTTP() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -112,10 +139,10 @@ func (s *Server) HTTP() *http.Server {
 
 // connected bounds what the kernel holds for a new connection.
 func (s *Server) connected(ctx context.Context, conn net.Conn) context.Context {
-	if secure, ok := conn.(*tls.Conn); ok {
+	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok { // of TLS
 		conn = secure.NetConn()
 	}
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := tcpOf(conn)
 	if !ok {
 		s.config.Log.Warn("a connection isn't TCP: what the kernel holds for it is not bounded", "client", conn.RemoteAddr())
 		return ctx
@@ -126,13 +153,25 @@ func (s *Server) connected(ctx context.Context, conn net.Conn) context.Context {
 	return ctx
 }
 
+// tcpOf is what a plain connection consists of.
+func tcpOf(conn net.Conn) (tcp *net.TCPConn, ok bool) {
+	if worded, ok := conn.(*problem.Conn); ok {
+		return worded.TCPConn, true
+	}
+	tcp, ok = conn.(*net.TCPConn)
+	return tcp, ok
+}
+
 // Drain ends all sessions, publishers with 503 and viewers' bodies as whole
 // ones, and takes nobody any more.
 func (s *Server) Drain() { s.registry.Close() }
 
 // Wait returns once the viewers whose connections net/http doesn't know of any
-// more have gone, or with the context's error.
-func (s *Server) Wait(ctx context.Context) error { return s.fanout.Wait(ctx) }
+// more have gone, and RTP clients have got their farewell, or with the context's
+// error.
+func (s *Server) Wait(ctx context.Context) error {
+	return errors.Join(s.fanout.Wait(ctx), s.config.RTP.Wait(ctx))
+}
 
 // ServeHTTP serves one request. A fault in serving it ends that request alone,
 // with a line in the log.
@@ -163,30 +202,46 @@ func ambiguous(r *http.Request) bool {
 	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0)
 }
 
-// route goes by the path as it was sent: net/http's own mux would answer with
-// redirects and plain text, and see through encoded slashes.
+// route goes by the path as it was sent, cut at its slashes: net/http's own mux
+// would answer with redirects and plain text, and see through encoded slashes.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.EscapedPath()
-	id, ok := strings.CutPrefix(path, "/stream/")
-	if ok {
+	path := segments(r)
+	if len(path) > 1 && path[0] == "stream" {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		w.Header().Set("Access-Control-Expose-Headers", "Retry-After, Preference-Applied")
 	}
-	if ok && !strings.Contains(id, "/") {
-		s.stream(w, r, id)
-		return
-	}
-	if path == "/healthz" {
+	switch {
+	case path[0] == "api":
+		s.api.Serve(w, r, path[1:])
+	case path[0] == "stream" && len(path) == 2:
+		s.stream(w, r, path[1])
+	case path[0] == "stream" && len(path) == 3 && path[2] == "sdp":
+		s.sdp(w, r, path[1])
+	case path[0] == "healthz" && len(path) == 1:
 		s.health(w, r)
-		return
+	default:
+		problem.New(http.StatusNotFound, "there is nothing at this path; streams are at /stream/{session id}").Final(w, r)
 	}
-	problem.New(http.StatusNotFound, "there is nothing at this path; streams are at /stream/{session id}").Final(w, r)
+}
+
+// segments are the parts of a path between its slashes, each decoded; there is
+// at least one.
+func segments(r *http.Request) []string {
+	path := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	for i, segment := range path {
+		if decoded, err := url.PathUnescape(segment); err == nil {
+			path[i] = decoded
+		}
+	}
+	return path
 }
 
 const streamMethods = "GET, HEAD, POST, PUT, OPTIONS"
 
+var errSessionID = problem.New(http.StatusBadRequest, "a session id has "+live.IDForm)
+
 // stream serves /stream/{id}. Refusals come in the contract's order.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) {
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, id string) {
 	var serve func(http.ResponseWriter, *http.Request, string)
 	switch r.Method {
 	case http.MethodPut, http.MethodPost:
@@ -194,26 +249,25 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, escaped string) 
 	case http.MethodGet, http.MethodHead:
 		serve = s.watch
 	case http.MethodOptions:
-		serve = s.preflight
+		serve = func(w http.ResponseWriter, r *http.Request, _ string) { preflight(w, r, streamMethods) }
 	default:
 		problem.New(http.StatusMethodNotAllowed, "a stream is published by PUT or POST and watched by GET").
 			Allowing(streamMethods).Final(w, r)
 		return
 	}
-	id, ok := sessionID(escaped)
-	if !ok {
-		problem.New(http.StatusBadRequest, "a session id has "+live.IDForm).Final(w, r)
+	if !live.ValidID(id) {
+		errSessionID.Final(w, r)
 		return
 	}
 	serve(w, r, id)
 }
 
 // preflight answers a browser that asks whether it may (WAT-13).
-func (s *Server) preflight(w http.ResponseWriter, r *http.Request, _ string) {
+func preflight(w http.ResponseWriter, r *http.Request, methods string) {
 	problem.Unread(w, r)
 	h := w.Header()
-	h.Set("Allow", streamMethods)
-	h.Set("Access-Control-Allow-Methods", streamMethods)
+	h.Set("Allow", methods)
+	h.Set("Access-Control-Allow-Methods", methods)
 	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Range, Content-Type, Prefer, Range")
 	h.Set("Access-Control-Max-Age", "86400")
 	w.WriteHeader(http.StatusNoContent)
@@ -229,12 +283,6 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Write([]byte("ok\n")) // the asker may be gone
-}
-
-// sessionID reads a session id from its path segment (the contract's "Terms").
-func sessionID(escaped string) (id string, ok bool) {
-	id, err := url.PathUnescape(escaped)
-	return id, err == nil && live.ValidID(id)
 }
 
 // detached is a request's context without its end where that may be mistaken:

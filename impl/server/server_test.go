@@ -45,7 +45,7 @@ func start(t *testing.T, options ...func(*Config)) *proxy {
 	}
 	front := s.HTTP()
 	served := make(chan error, 1)
-	go func() { served <- front.Serve(listener) }()
+	go func() { served <- front.Serve(problem.Listen(listener)) }()
 	transport := &http.Transport{MaxIdleConnsPerHost: -1, ExpectContinueTimeout: time.Minute}
 	t.Cleanup(func() {
 		s.Drain()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -132,7 +131,7 @@ func (s *Server) hijack(
 	if err != nil {
 		return fmt.Errorf("take the connection over: %w", err)
 	}
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := tcpOf(conn)
 	if !ok {
 		conn.Close()
 		return fmt.Errorf("a viewer's connection is a %T, not TCP", conn)

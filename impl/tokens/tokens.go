@@ -291,6 +291,15 @@ func (t *Table) Publish(session, key string) (context.Context, error) {
 	return e.publish, nil
 }
 
+// Describe lets somebody in who asks how a session is sent by RTP. The error is
+// ErrForbidden.
+func (t *Table) Describe(session string) error {
+	if t.required && t.find(session) == nil {
+		return ErrForbidden
+	}
+	return nil
+}
+
 // Watch lets a viewer in, likewise. The error is ErrForbidden.
 func (t *Table) Watch(session string) (context.Context, error) {
 	if !t.required {

@@ -118,6 +118,12 @@ func TestChangesTell(t *testing.T) {
 				t.Errorf("Revoke: %+v, %v", g, err)
 			}
 		}, true, true},
+		"the same, and then revocation": {func(t *testing.T, table *Table) {
+			set(Grant{HTTP: true})(t, table)
+			if _, err := table.Revoke("a"); err != nil {
+				t.Error(err)
+			}
+		}, true, true},
 		"time, less":        {func(*testing.T, *Table) { time.Sleep(ttl - 1) }, false, false},
 		"expiry":            {func(*testing.T, *Table) { time.Sleep(ttl) }, true, true},
 		"time, after a new": {func(t *testing.T, table *Table) { set(Grant{HTTP: true})(t, table); time.Sleep(2 * ttl) }, false, false},

@@ -23,11 +23,13 @@ import (
 type branch struct {
 	graph   *graph
 	kind    media.Kind
-	codec   string                // at the publisher
-	wrapped bool                  // a container of its own kind may be around it yet
-	named   sound                 // what the container says of sound
-	form    atomic.Pointer[sound] // that it is encoded as; fixed once there
-	segment *gst.Segment          // of what the demuxer gives out; its thread's
+	codec   string                 // at the publisher, as far as its container tells
+	vague   bool                   // which isn't far enough
+	raw     bool                   // there is nothing to decode
+	refined atomic.Pointer[string] // what its decoder finds
+	named   sound                  // what the container says of sound
+	form    atomic.Pointer[sound]  // that it is encoded as; fixed once there
+	segment *gst.Segment           // of what the demuxer gives out; its thread's
 
 	bin     *gst.Bin
 	encoder *gst.Element // nil when the track passes as it is
@@ -45,9 +47,9 @@ type branch struct {
 	held []media.Frame // until announced
 }
 
-func newBranch(g *graph, kind media.Kind, s *gst.Structure, wrapped bool) *branch {
+func newBranch(g *graph, kind media.Kind, s *gst.Structure) *branch {
 	return &branch{
-		graph: g, kind: kind, codec: codecOf(s), wrapped: wrapped && !isCodec(s),
+		graph: g, kind: kind, codec: codecOf(s), vague: !isCodec(s), raw: isRaw(s),
 		named: sound{number(s, "rate"), number(s, "channels")}, segment: gst.NewSegment(),
 		track: media.Track{Kind: kind, Codec: outputOf(kind)},
 	}
@@ -68,23 +70,27 @@ func (b *branch) passes() bool { return b.codec == outputOf(b.kind) }
 // many that dropping one frees the encoder soon. lag-in-frames and deadline
 // make the encoder give out each picture at once.
 const (
-	videoChain = "videoconvert ! deinterlace ! videoflip video-direction=auto ! " +
+	videoChain = "videoconvert ! deinterlace fields=top ! videoflip video-direction=auto ! " +
 		"videoscale name=scale add-borders=true ! capsfilter name=shape ! " +
 		"queue name=waiting max-size-buffers=4 max-size-bytes=0 max-size-time=0 ! " +
 		"vp8enc name=encoder deadline=1 cpu-used=8 lag-in-frames=0 end-usage=cbr keyframe-max-dist=1000 " +
 		"min-quantizer=4 max-quantizer=56 buffer-initial-size=500 buffer-optimal-size=600 buffer-size=1000 " +
 		"undershoot=95 static-threshold=1 timebase=1/90000 ! "
-	audioChain = "audioconvert name=entry ! audioresample ! capsfilter name=shape ! vorbisenc name=encoder ! "
+	audioChain = "audioconvert name=entry ! audioresample ! capsfilter name=shape ! vorbisenc name=encoder tolerance=5000000 hard-resync=true ! "
 	sinkChain  = "appsink name=sink sync=false async=false max-buffers=8"
 )
 
 // chain describes the branch's elements.
 func (b *branch) chain() string {
+	entry := ""
+	if b.raw {
+		entry = "queue ! " // in place of the decoder's
+	}
 	switch {
 	case !b.passes() && b.kind == media.Video:
-		return videoChain + sinkChain
+		return entry + videoChain + sinkChain
 	case !b.passes():
-		return audioChain + sinkChain
+		return entry + audioChain + sinkChain
 	case b.kind == media.Audio:
 		return "vorbisparse ! queue ! " + sinkChain // an Ogg states a time a page
 	}
@@ -143,7 +149,12 @@ func (b *branch) feeds(info *gst.PadProbeInfo) {
 		return
 	}
 	buffer := info.GetBuffer()
-	b.span.add(buffer)
+	if b.span.held() != pipe.HeldMuch {
+		b.span.add(buffer)
+	}
+	if buffer.PresentationTimestamp() == gst.ClockTimeNone && b.inOrder() {
+		buffer.SetPresentationTimestamp(buffer.DecodingTimestamp()) // all that an AVI tells
+	}
 	at, ok := b.time(buffer.PresentationTimestamp(), b.segment)
 	if !ok {
 		return
@@ -154,11 +165,15 @@ func (b *branch) feeds(info *gst.PadProbeInfo) {
 	b.graph.order.Feed(b.kind, at)
 }
 
+// inOrder reports whether the track's frames are shown in the order of decoding
+// for certain.
+func (b *branch) inOrder() bool { return b.kind == media.Audio || b.raw || b.codec == "mjpeg" }
+
 // decode puts a decoder before the branch's entry, and an encoder's settings
 // under what comes to it.
 func (b *branch) decode(entry *gst.Pad) (*gst.Pad, error) {
-	if err := b.prepare(); err != nil {
-		return nil, err
+	if err := b.prepare(); err != nil || b.raw {
+		return entry, err
 	}
 	decoder, err := gst.NewElement("decodebin")
 	if err != nil {
@@ -169,8 +184,8 @@ func (b *branch) decode(entry *gst.Pad) (*gst.Pad, error) {
 	// other branch's.
 	decoder.SetProperty("async-handling", true)
 	_, err1 := decoder.Connect("unknown-type", b.undecodable)
-	if b.wrapped {
-		_, err := decoder.Connect("autoplug-continue", func(_ *gst.Element, _ *gst.Pad, caps *gst.Caps) bool { return b.unwrap(caps) })
+	if b.vague {
+		_, err := decoder.Connect("autoplug-continue", func(_ *gst.Element, _ *gst.Pad, caps *gst.Caps) bool { return b.refine(caps) })
 		err1 = errors.Join(err1, err)
 	}
 	_, err2 := decoder.Connect("pad-added", func(_ *gst.Element, pad *gst.Pad) {
@@ -184,15 +199,24 @@ func (b *branch) decode(entry *gst.Pad) (*gst.Pad, error) {
 	return decoder.GetStaticPad("sink"), nil
 }
 
-// unwrap names the codec of a track without container by what the decoder finds
-// in it.
-func (b *branch) unwrap(caps *gst.Caps) (goOn bool) {
-	if b.wrapped && caps != nil && caps.GetSize() > 0 {
-		if s := caps.GetStructureAt(0); isCodec(s) {
-			b.codec, b.wrapped = codecOf(s), false
-		}
+// refine names the codec by what the decoder finds on its way.
+func (b *branch) refine(caps *gst.Caps) (goOn bool) {
+	if b.refined.Load() != nil || caps == nil || caps.GetSize() == 0 {
+		return true
+	}
+	if s := caps.GetStructureAt(0); isCodec(s) {
+		codec := codecOf(s)
+		b.refined.Store(&codec)
 	}
 	return true
+}
+
+// input is the codec at the publisher.
+func (b *branch) input() string {
+	if refined := b.refined.Load(); refined != nil {
+		return *refined
+	}
+	return b.codec
 }
 
 // prepare has the encoder set by what comes to it.
@@ -234,7 +258,11 @@ func (b *branch) prepare() (err error) {
 func (b *branch) undecodable(_ *gst.Element, _ *gst.Pad, caps *gst.Caps) {
 	name := "something unknown"
 	if caps != nil && caps.GetSize() > 0 {
-		name = caps.GetStructureAt(0).Name()
+		s := caps.GetStructureAt(0)
+		name = s.Name()
+		if id, err := s.GetValue("codec-id"); err == nil { // of a Matroska codec that GStreamer doesn't know
+			name = fmt.Sprint(id)
+		}
 	}
 	b.graph.fail(pipe.Unsupported, "the %s track needs a decoder for %s: install one of GStreamer's plug-in packages that has it, "+
 		"most often gstreamer1.0-libav", b.kind, name)

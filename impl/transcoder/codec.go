@@ -15,10 +15,11 @@ import (
 var codecs = map[string]string{
 	"video/x-vp8": media.VP8, "video/x-vp9": "vp9", "video/x-av1": "av1", "video/x-h264": "h264", "video/x-h265": "h265",
 	"video/x-theora": "theora", "image/jpeg": "mjpeg", "video/x-h263": "h263", "video/x-flash-video": "h263",
-	"video/x-prores": "prores", "video/x-dv": "dv", "video/x-raw": "raw",
+	"video/x-prores": "prores", "video/x-dv": "dv", "video/x-wmv": "wmv", "video/x-raw": "raw",
 	"audio/x-vorbis": media.Vorbis, "audio/x-opus": "opus", "audio/x-flac": "flac", "audio/x-ac3": "ac3",
 	"audio/x-eac3": "eac3", "audio/x-dts": "dts", "audio/x-speex": "speex", "audio/x-raw": "pcm",
 	"audio/x-mulaw": "pcm", "audio/x-alaw": "pcm", "audio/x-wavpack": "wavpack", "audio/x-alac": "alac",
+	"audio/x-wma": "wma",
 }
 
 // codecOf is the contract's name of what a pad's caps describe; the media type
@@ -43,8 +44,17 @@ func codecOf(s *gst.Structure) string {
 
 // isCodec reports whether caps describe what a decoder takes, or gives.
 func isCodec(s *gst.Structure) bool {
-	return codecs[s.Name()] != "" || s.Name() == "audio/mpeg" || s.Name() == "video/mpeg"
+	switch s.Name() {
+	case "audio/mpeg": // of which an MPEG-TS doesn't tell the layer
+		return number(s, "mpegversion") != 1 || number(s, "layer") > 0
+	case "video/mpeg":
+		return true
+	}
+	return codecs[s.Name()] != ""
 }
+
+// isRaw reports whether caps describe what an encoder takes.
+func isRaw(s *gst.Structure) bool { return s.Name() == "video/x-raw" || s.Name() == "audio/x-raw" }
 
 // number is an integer field; 0 when there is none.
 func number(s *gst.Structure, field string) int {

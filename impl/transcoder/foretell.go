@@ -48,5 +48,5 @@ func (b *branch) foretell() (media.Track, bool) {
 
 // foretellable reports whether the container says enough of the track.
 func (b *branch) foretellable() bool {
-	return b.kind == media.Audio && !b.wrapped && !b.passes() && b.named.rate > 0 && b.named.channels > 0
+	return b.kind == media.Audio && !b.vague && !b.passes() && b.named.rate > 0 && b.named.channels > 0
 }

@@ -79,7 +79,7 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 	g := &graph{
 		job: job, out: out, pipeline: pipeline, source: app.SrcFromElement(source), find: find, began: time.Now(),
 		events:    make(chan any, 64),
-		order:     interleave.New(out.frame),
+		order:     interleave.New(interleave.Span, out.frame),
 		announced: make(chan struct{}), overdue: make(chan struct{}),
 	}
 	find.GetStaticPad("sink").AddProbe(gst.PadProbeTypeEventDownstream, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
@@ -123,23 +123,25 @@ func (g *graph) end() {
 	g.source.EndStream()
 }
 
-// mostHeaders is more than a live encoder sends before its first frame. Some
-// demuxers hold back more than that before they give anything out.
-const mostHeaders = 64 << 10
-
 // pause sends a mark after the bytes so far. Where it comes by, all of them have
 // been taken apart.
 func (g *graph) pause() {
 	g.source.SendEvent(gst.NewCustomEvent(gst.EventTypeCustomDownstream, gst.NewStructureFromString("tureen-pause;")))
 }
 
-// paused tells the proxy how much of media the body held when it paused.
+// mostHeaders is more than a live encoder sends before its first frame. Some
+// demuxers, ASF's for one, take more than that in before they give anything out.
+const mostHeaders = 64 << 10
+
+// paused tells the proxy how much of media the body held when it paused. Where
+// its headers aren't whole, that can't be told.
 func (g *graph) paused() {
 	held := pipe.HeldNone
-	for _, b := range g.present() {
+	branches := g.present()
+	for _, b := range branches {
 		held = max(held, b.span.held())
 	}
-	if held == pipe.HeldNone && g.bytes.Load() > mostHeaders {
+	if len(branches) == 0 || held == pipe.HeldNone && g.bytes.Load() > mostHeaders {
 		held = pipe.HeldMuch
 	}
 	g.out.message(pipe.Paused, []byte{byte(held)}) // fails with the proxy
@@ -171,7 +173,7 @@ func (g *graph) recognised(find *gst.Element, _ uint, caps *gst.Caps) {
 		g.fail(pipe.Unsupported, "it is %s, which holds neither pictures nor sound that can be read", s.Name())
 		return
 	}
-	g.branch(kind, source, caps, true)
+	g.branch(kind, source, caps)
 	g.tell(whole{})
 }
 
@@ -209,18 +211,18 @@ func (g *graph) added(pad *gst.Pad) {
 		return
 	}
 	if kind, ok := kindOf(caps.GetStructureAt(0)); ok {
-		g.branch(kind, pad, caps, false)
+		g.branch(kind, pad, caps)
 	}
 }
 
 // branch begins a track that comes from a pad: a demuxer's, or what there is
 // without one.
-func (g *graph) branch(kind media.Kind, pad *gst.Pad, caps *gst.Caps, wrapped bool) {
+func (g *graph) branch(kind media.Kind, pad *gst.Pad, caps *gst.Caps) {
 	g.mu.Lock()
 	taken := g.branches[kind] != nil
 	var b *branch
 	if !taken {
-		b = newBranch(g, kind, caps.GetStructureAt(0), wrapped)
+		b = newBranch(g, kind, caps.GetStructureAt(0))
 		g.branches[kind] = b
 	}
 	g.mu.Unlock()

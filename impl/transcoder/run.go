@@ -16,8 +16,9 @@ import (
 
 const (
 	// lateSound is how long pictures wait for sound that the container
-	// announces and that doesn't come.
-	lateSound = time.Second
+	// announces and that doesn't come: a fragmented MP4 holds two seconds of
+	// pictures, as a rule, before their sound.
+	lateSound = 2500 * time.Millisecond
 	// latePictures is how long sound waits for pictures: a stream that is
 	// joined in the middle begins to be seen with its next key frame.
 	latePictures = 10 * time.Second
@@ -211,7 +212,7 @@ func (g *graph) announce(c *course, branches []*branch) error {
 		}
 		b.accepted = true
 		g.order.Open(b.kind)
-		a.Tracks = append(a.Tracks, pipe.Track{Input: b.codec, Output: track})
+		a.Tracks = append(a.Tracks, pipe.Track{Input: b.input(), Output: track})
 	}
 	if err := g.out.json(pipe.Tracks, a); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http/httputil"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,6 +103,12 @@ func connect(t *testing.T) (viewer, proxy *net.TCPConn) {
 // numbers reads the pictures' numbers out of a whole body.
 func numbers(t *testing.T, body io.Reader) (got []int, err error) {
 	t.Helper()
+	return follow(t, body, func(int) {})
+}
+
+// follow is numbers that calls came with each.
+func follow(t *testing.T, body io.Reader, came func(int)) (got []int, err error) {
+	t.Helper()
 	d := webm.NewDemuxer(body)
 	tracks, err := d.Document()
 	if err != nil {
@@ -118,7 +125,9 @@ func numbers(t *testing.T, body io.Reader) (got []int, err error) {
 			t.Errorf("the time falls from %v to %v", last, f.Time)
 		}
 		last = f.Time
-		got = append(got, int(binary.BigEndian.Uint32(f.Payload)))
+		n := int(binary.BigEndian.Uint32(f.Payload))
+		got = append(got, n)
+		came(n)
 	}
 }
 
@@ -215,18 +224,27 @@ func testSlowViewer(t *testing.T, join transport) {
 		n++
 	}
 	resumed := n
-	slowly := make(chan []int, 1)
+	slowly, back := make(chan []int, 1), make(chan struct{})
+	caughtUp := sync.OnceFunc(func() { close(back) })
 	go func() {
-		got, err := numbers(t, slow.body)
+		defer caughtUp() // or at its end
+		got, err := follow(t, slow.body, func(n int) {
+			if n >= resumed {
+				caughtUp()
+			}
+		})
 		if err != io.EOF {
 			t.Errorf("the slow viewer's body ends with %v", err)
 		}
 		slowly <- got
 	}()
-	for range 5 * group {
-		<-tick.C
+	for waiting := true; waiting; n++ {
+		select {
+		case <-back:
+			waiting = false
+		case <-tick.C:
+		}
 		c.send(n, size, n%group == 0)
-		n++
 	}
 	c.end()
 	if got := <-undisturbed; got != n {

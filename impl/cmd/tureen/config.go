@@ -26,10 +26,14 @@ func loadSettings(r io.Reader) (kong.Resolver, error) {
 // Validate refuses a name that is no flag's, which is a slip of the pen.
 func (s settings) Validate(app *kong.Application) error {
 	known := []string{}
-	for _, node := range append([]*kong.Node{app.Node}, app.Children...) {
-		for _, flag := range node.Flags {
+	err := kong.Visit(app, func(node kong.Visitable, next kong.Next) error {
+		if flag, ok := node.(*kong.Flag); ok {
 			known = append(known, flag.Name)
 		}
+		return next(nil)
+	})
+	if err != nil {
+		return fmt.Errorf("go through the flags: %w", err)
 	}
 	for name := range s {
 		if !slices.Contains(known, name) {

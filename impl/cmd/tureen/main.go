@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/alecthomas/kong"
@@ -15,6 +16,11 @@ const description = `A live proxy: publishers send media by HTTP PUT or POST, an
   ffmpeg -re -i clip.mkv -c:v libvpx -c:a libvorbis -f webm -cluster_time_limit 0 -method PUT http://localhost:8000/stream/demo
   ffplay http://localhost:8000/stream/demo
 
+Who runs it sees what is on the air, and says who may publish and watch, by a REST API (described at /api/openapi.json) or by
+
+  tureen stream list
+  tureen token add demo --ttl 1h
+
 Every flag can also be set in the environment, --listen as TUREEN_LISTEN, or as "listen: :8000" in a YAML file named by --config.`
 
 // program is the command line.
@@ -24,7 +30,9 @@ type program struct {
 	Serve      serve `cmd:"" default:"withargs" help:"Run the proxy (the default command)."`
 	Transcoder child `cmd:"" hidden:""`
 
-	Health health `cmd:"" help:"Ask a running proxy whether it answers; exits 0 when it does. For container engines."`
+	Token  tokenCommands  `cmd:"" help:"Say who may publish and watch, by the API of a running proxy."`
+	Stream streamCommands `cmd:"" help:"See and end what is on the air, likewise."`
+	Health health         `cmd:"" help:"Ask a running proxy whether it answers; exits 0 when it does. For container engines."`
 }
 
 func options() []kong.Option {
@@ -34,6 +42,7 @@ func options() []kong.Option {
 		kong.ShortUsageOnError(),
 		kong.DefaultEnvars("TUREEN"),
 		kong.Configuration(loadSettings),
+		kong.BindTo(os.Stdout, (*io.Writer)(nil)),
 	}
 }
 

@@ -12,12 +12,17 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"tureen/impl/access"
+	"tureen/impl/problem"
+	"tureen/impl/rtp"
 	"tureen/impl/server"
+	"tureen/impl/tokens"
 	"tureen/impl/transcode"
 	"tureen/impl/transcoder"
 )
@@ -42,6 +47,15 @@ type serve struct {
 	MaxVideoBitrate  int `default:"8000" help:"Most that transcoded pictures may take, in kbit/s (${default}); their size and rate decide below that." placeholder:"KBIT"`
 	MaxAudioBitrate  int `default:"128" help:"Likewise transcoded sound (${default})." placeholder:"KBIT"`
 
+	TokenServer  []access.Network `help:"Let this address or network, and nobody else, call the API; sessions without a token are closed then. Without it streaming is open, and this machine may call. May be repeated." placeholder:"ADDR/MASK"`
+	TokenFile    string           `help:"Keep tokens in this file over restarts." placeholder:"FILE" type:"path"`
+	APIAllow     []access.Network `name:"api-allow" help:"Without --token-server, let this address or network call the API, too. May be repeated." placeholder:"ADDR/MASK"`
+	APIHost      []string         `name:"api-host" help:"Serve the API under this name, too, besides addresses and localhost. May be repeated." placeholder:"NAME"`
+	TrustedProxy []access.Network `help:"Believe X-Forwarded-For from this address or network. May be repeated." placeholder:"ADDR/MASK"`
+
+	RTPAllow      []access.Network `name:"rtp-allow" help:"Send RTP to this address or network, and to no other but those named so, too. Without it: to private, loopback and link-local addresses. May be repeated." placeholder:"ADDR/MASK"`
+	MaxRTPClients int              `name:"max-rtp-clients" default:"0" help:"Send RTP to so many clients at once; 0 is as many as open files allow."`
+
 	Log string `default:"info" enum:"debug,info,warn,error" help:"Least severe log lines to write: ${enum}."`
 }
 
@@ -55,10 +69,16 @@ func (c *serve) Validate() error {
 	if c.Grace < 0 {
 		return errors.New("--grace must not be negative")
 	}
+	for _, name := range c.APIHost {
+		if strings.ContainsAny(name, ":/") || name == "" {
+			return fmt.Errorf("--api-host is a name alone, without scheme and port; it is %q", name)
+		}
+	}
 	for name, n := range map[string]int{
 		"max-publishers": c.MaxPublishers, "max-publishers-per-address": c.MaxPublishersPerAddress,
 		"max-viewers": c.MaxViewers, "max-viewers-per-address": c.MaxViewersPerAddress,
 		"max-transcodes": c.MaxTranscodes, "max-video-bitrate": c.MaxVideoBitrate, "max-audio-bitrate": c.MaxAudioBitrate,
+		"max-rtp-clients": c.MaxRTPClients,
 	} {
 		if n < 0 {
 			return fmt.Errorf("--%s must not be negative; 0 sets no limit", name)
@@ -81,17 +101,27 @@ func (c *serve) Run() error {
 	if err != nil {
 		return err
 	}
-	publishers, viewers := c.limits(files)
-	if publishers.Total+viewers.Total+reservedFiles > int(min(files, maxFiles)) {
+	publishers, viewers, clients := c.limits(files)
+	if publishers.Total+viewers.Total+clients*rtp.Sockets+reservedFiles > int(min(files, maxFiles)) {
 		log.Warn("open files will run out before the limits are reached: raise them with ulimit -Hn",
-			"files", files, "publishers", publishers.Total, "viewers", viewers.Total)
+			"files", files, "publishers", publishers.Total, "viewers", viewers.Total, "rtp_clients", clients)
+	}
+	table, err := c.tokens()
+	if err != nil {
+		return err
+	}
+	defer table.Close() // so does the process's end
+	if len(c.TokenServer) > 0 && len(c.APIAllow) > 0 {
+		log.Warn("--api-allow changes nothing: with --token-server, that alone says who may call the API")
 	}
 	transcoders := c.transcoders(log)
 	defer transcoders.Close()
 	proxy := server.New(server.Config{
 		Transcoders: transcoders,
 
-		Idle: c.Idle, Grace: c.Grace, Budget: c.Budget, Log: log, Publishers: publishers, Viewers: viewers,
+		Idle: c.Idle, Grace: c.Grace, Budget: c.Budget, Drain: c.Drain, Log: log, Publishers: publishers, Viewers: viewers,
+		Tokens: table, Access: c.gate(),
+		RTP: rtp.NewSender(c.policy(), clients, log),
 	})
 	front := proxy.HTTP()
 	if front.TLSConfig, err = c.tls(); err != nil {
@@ -123,6 +153,20 @@ func (c *serve) transcoders(log *slog.Logger) *transcode.Pool {
 	})
 }
 
+// tokens are those of the file, if there is one.
+func (c *serve) tokens() (*tokens.Table, error) {
+	required := len(c.TokenServer) > 0
+	if c.TokenFile == "" {
+		return tokens.New(required), nil
+	}
+	return tokens.Open(c.TokenFile, required)
+}
+
+// gate is who may call the API.
+func (c *serve) gate() access.Gate {
+	return access.Gate{Servers: c.TokenServer, Allowed: c.APIAllow, Proxies: c.TrustedProxy, Hosts: c.APIHost}
+}
+
 // tls is the configuration for TLS; nil without a certificate.
 func (c *serve) tls() (*tls.Config, error) {
 	if c.TLSCert == "" {
@@ -132,7 +176,7 @@ func (c *serve) tls() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate: %w", err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{certificate}}, nil
+	return &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: problem.Protocols()}, nil
 }
 
 func (c *serve) level() (level slog.Level) {
@@ -157,12 +201,12 @@ func (c *serve) listen() (net.Listener, error) {
 
 // serve answers requests until ctx ends, then drains.
 func (c *serve) serve(ctx context.Context, front *http.Server, listener net.Listener) error {
-	var err error
 	if front.TLSConfig != nil {
-		err = front.ServeTLS(listener, "", "")
+		listener = problem.ListenTLS(listener, front.TLSConfig)
 	} else {
-		err = front.Serve(listener)
+		listener = problem.Listen(listener)
 	}
+	err := front.Serve(listener)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -195,19 +239,34 @@ func raiseFiles() uint64 {
 	return limit.Cur
 }
 
-// What is left of the open files after a reserve goes to publishers and to
-// viewers, so that it isn't the accepting of connections that fails.
+// What is left of the open files after a reserve goes to publishers, RTP clients
+// and viewers, so that it isn't the accepting of connections that fails.
 const (
 	reservedFiles  = 64      // listeners, logs, connections that haven't asked yet
 	publisherShare = 10      // one in so many
+	rtpShare       = 10      // likewise
 	maxFiles       = 1 << 30 // what Linux could ever allow (fs.nr_open)
 )
 
-// limits are how many publishers and viewers there may be.
-func (c *serve) limits(files uint64) (publishers, viewers server.Limits) {
+// limits are how many publishers, viewers and RTP clients there may be.
+func (c *serve) limits(files uint64) (publishers, viewers server.Limits, clients int) {
 	room := int(min(files, maxFiles)) - reservedFiles
+	rest := room - room/publisherShare - room/rtpShare
 	return server.Limits{Total: orElse(c.MaxPublishers, room/publisherShare), PerAddress: c.MaxPublishersPerAddress},
-		server.Limits{Total: orElse(c.MaxViewers, room-room/publisherShare), PerAddress: c.MaxViewersPerAddress}
+		server.Limits{Total: orElse(c.MaxViewers, rest), PerAddress: c.MaxViewersPerAddress},
+		orElse(c.MaxRTPClients, room/rtpShare/rtp.Sockets)
+}
+
+// policy is where RTP may be sent.
+func (c *serve) policy() rtp.Policy {
+	if len(c.RTPAllow) == 0 {
+		return rtp.DefaultPolicy()
+	}
+	var p rtp.Policy
+	for _, n := range c.RTPAllow {
+		p = append(p, n.Prefix)
+	}
+	return p
 }
 
 // orElse is what the operator set, or what else there is room for.
@@ -250,12 +309,32 @@ func (c *serve) announce(w io.Writer, addr net.Addr, publishers, viewers int) {
 	} else {
 		fmt.Fprintf(w, "  formats  WebM or Matroska with VP8 and Vorbis; this build has no transcoder, other formats get 415\n")
 	}
+	fmt.Fprintf(w, "  api      %s\n", c.mode())
 	switch {
 	case c.MaxViewers > 0 || c.MaxPublishers > 0:
 		fmt.Fprintf(w, "  limits   %d publishers, %d viewers at once\n", publishers, viewers)
 	case viewers < fewViewers:
 		fmt.Fprintf(w, "  limits   %d publishers, %d viewers at once, for want of open files: raise them with ulimit -Hn\n", publishers, viewers)
 	}
+}
+
+// mode tells who may do what.
+func (c *serve) mode() string {
+	if len(c.TokenServer) > 0 {
+		return "for " + list(c.TokenServer) + " alone; a session needs a token: tureen token add SESSION"
+	}
+	if len(c.APIAllow) > 0 {
+		return "for this machine and " + list(c.APIAllow) + "; sessions are open to everyone (--token-server closes them)"
+	}
+	return "for this machine; sessions are open to everyone (--token-server closes them)"
+}
+
+func list(networks []access.Network) string {
+	texts := make([]string, len(networks))
+	for i, n := range networks {
+		texts[i] = n.String()
+	}
+	return strings.Join(texts, ", ")
 }
 
 // reachable is an address that this machine's clients can use.
