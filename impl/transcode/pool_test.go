@@ -114,9 +114,10 @@ func TestDeadSpare(t *testing.T) {
 	if said := j.String(); !strings.Contains(said, `a spare transcoder has ended" reason="was ended by signal 9 (killed)"`) {
 		t.Errorf("the log says %s", said)
 	}
-	// At the moment of its death it may be taken.
+	// In the moment after its death it may be taken.
 	spare := p.spared()[0]
 	spare.cmd.Process.Kill()
+	<-spare.ended
 	if frames, err := outcome(t, p, true); frames != 1 || err != io.EOF {
 		t.Errorf("%d frames, %v", frames, err)
 	}

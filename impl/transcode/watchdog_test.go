@@ -54,6 +54,7 @@ func TestWatchdog(t *testing.T) {
 		{"doesn't end after its last frame", []step{{0, wait}, {0, begun}, {1 * s, end}, {9 * s, heard}}, 20 * s},
 		{"nobody takes what it makes", []step{{0, wait}, {0, begun}, {1 * s, busy}, {1 * s, blocked}}, never},
 		{"nobody took what it made", []step{{0, wait}, {0, begun}, {1 * s, busy}, {1 * s, blocked}, {50 * s, wait}}, 61 * s},
+		{"a publisher trickles after much", join([]step{{0, wait}, {0, begun}, {1 * s, feed(1 << 20)}, {1 * s, heard}}, every(2*s, 200*s, feed(1))), never},
 		{"works", join([]step{{0, wait}, {0, begun}}, every(1*s, 300*s, func(w *watchdog, now time.Time) { feed(1<<20)(w, now); heard(w, now) })), never},
 	}
 	for _, test := range tests {
