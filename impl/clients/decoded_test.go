@@ -75,10 +75,13 @@ func decode(ctx context.Context, t *testing.T, data []byte, frame string) decode
 	return d
 }
 
+// seam is how far sound may be from where the sound before it ended, and still
+// goes on from there: less than a frame of most codecs.
+const seam = 15 * time.Millisecond
+
 // hear adds samples of 16 bits. Times are rounded to milliseconds, so those that
 // go on are taken for what follows exactly.
 func (d *decoded) hear(at time.Duration, pcm []byte) {
-	const seam = 15 * time.Millisecond // less than a frame of most codecs
 	from := int(at * heardRate / time.Second)
 	if n := len(d.stretch); n > 0 && (at-d.stretch[n-1].to).Abs() < seam {
 		from = len(d.sound)
