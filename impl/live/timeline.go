@@ -20,8 +20,8 @@ const (
 	// together is how far apart tracks are that run on one clock beyond doubt.
 	together = 100 * time.Millisecond
 	// jitter is how much longer than it should have to a frame waits for the
-	// other track's.
-	jitter = 5 * time.Millisecond
+	// other track's: a publisher's machine, or this one, may be busy.
+	jitter = 20 * time.Millisecond
 	// memory is how long a track that once came late is waited for.
 	memory = 5 * time.Second
 )

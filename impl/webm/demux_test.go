@@ -268,6 +268,59 @@ func drain(body []byte) error {
 	return err
 }
 
+// TestManyTracks: a thousand tracks are declared, the first is read, and what
+// the others hold is passed over.
+func TestManyTracks(t *testing.T) {
+	var entries []byte
+	for n := uint64(1); n <= 1000; n++ {
+		entries = appendBytes(entries, idTrackEntry, appendUint(appendUint(nil, idTrackNumber, n), idTrackType, trackTypeVideo))
+	}
+	start := Header(nil)
+	start = start[:bytes.Index(start, []byte{0x16, 0x54, 0xAE, 0x6B})] // up to the Tracks
+	body := AppendCluster(appendBytes(start, idTracks, entries), 0)
+	body = AppendFrame(body, 1000, media.Frame{Payload: []byte("other")})
+	body = AppendFrame(body, 1, media.Frame{Payload: []byte("first")})
+	d := NewDemuxer(bytes.NewReader(body))
+	tracks, err := d.Document()
+	if err != nil || len(tracks) != 1000 {
+		t.Fatalf("%d tracks, %v", len(tracks), err)
+	}
+	d.Take(tracks[0], media.Video)
+	if f, err := d.Frame(); err != nil || string(f.Payload) != "first" {
+		t.Errorf("the first frame is %q, %v", f.Payload, err)
+	}
+	if _, err := d.Frame(); err != io.EOF {
+		t.Errorf("after the first track's frame comes %v", err)
+	}
+}
+
+// TestNesting: masters in masters in masters, of known sizes and of unknown
+// ones, go no deeper than the demuxer does.
+func TestNesting(t *testing.T) {
+	head := Header([]media.Track{{Kind: media.Video, Codec: media.VP8, Picture: media.Picture{Width: 2, Height: 2}}})
+	cluster := AppendCluster(slices.Clone(head), 0)
+	known := []byte{0xEC, 0x80}
+	for range 2000 { // each with the one before it inside
+		known = appendBytes(nil, idBlockGroup, known)
+	}
+	unknown := bytes.Repeat(appendUnknown(nil, idCluster), 100_000)
+	for name, body := range map[string][]byte{"known": known, "unknown": unknown} {
+		d := NewDemuxer(bytes.NewReader(append(slices.Clone(cluster), body...)))
+		if _, err := d.Document(); err != nil {
+			t.Fatal(err)
+		}
+		err := error(nil)
+		for err == nil {
+			if err = d.advance(); len(d.open) > int(levelBlockGroup) {
+				t.Fatalf("%s: %d masters are open", name, len(d.open))
+			}
+		}
+		if err != io.EOF {
+			t.Errorf("%s: ends with %v", name, err)
+		}
+	}
+}
+
 func TestMalformed(t *testing.T) {
 	head := Header([]media.Track{{Kind: media.Video, Codec: media.VP8, Picture: media.Picture{Width: 2, Height: 2}}})
 	cluster := AppendCluster(slices.Clone(head), 0)
