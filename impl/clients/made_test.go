@@ -158,7 +158,7 @@ func testMade(ctx context.Context, t *testing.T, m making) {
 	got.check(t, clip)
 	if m.heavy || m.loose {
 		before, seen := decode(ctx, t, clip.Data, ""), decode(ctx, t, got.raw, "")
-		seen.inOrder(t, before.numbers(t))
+		seen.checkOrder(t, before.numbers(t))
 		seen.checkPitches(t, 3)
 		seen.checkGaps(t, before)
 		return
