@@ -75,18 +75,18 @@ func decode(ctx context.Context, t *testing.T, data []byte, frame string) decode
 	return d
 }
 
-// seam is how far sound may be from where the sound before it ended, and still
-// goes on from there: less than a frame of most codecs.
-const seam = 15 * time.Millisecond
-
 // hear adds samples of 16 bits. Times are rounded to milliseconds, so those that
-// go on are taken for what follows exactly.
+// nearly go on are taken for what follows exactly; a step of less than most
+// codecs' frames is no gap yet.
 func (d *decoded) hear(at time.Duration, pcm []byte) {
-	from := int(at * heardRate / time.Second)
-	if n := len(d.stretch); n > 0 && (at-d.stretch[n-1].to).Abs() < seam {
-		from = len(d.sound)
-	} else {
+	const rounding, seam = 3 * time.Millisecond, 15 * time.Millisecond
+	from, step := int(at*heardRate/time.Second), time.Duration(0)
+	if n := len(d.stretch); n == 0 {
+		d.stretch = []stretch{{from: at}}
+	} else if step = (at - d.stretch[n-1].to).Abs(); step > seam {
 		d.stretch = append(d.stretch, stretch{from: at})
+	} else if step <= rounding {
+		from = len(d.sound)
 	}
 	if from > len(d.sound) {
 		d.sound = append(d.sound, make([]float64, from-len(d.sound))...)

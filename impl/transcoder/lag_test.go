@@ -17,10 +17,12 @@ func TestLag(t *testing.T) {
 	}{
 		"it keeps up":                   {takes: 10 * time.Millisecond, burst: 1, late: picture},
 		"just so":                       {takes: 39 * time.Millisecond, burst: 1, late: picture},
-		"bursts that it can work off":   {takes: 20 * time.Millisecond, burst: 12, late: 12 * picture},
+		"bursts that it can work off":   {takes: 20 * time.Millisecond, burst: 25, late: 25 * picture},
+		"bursts that it can just":       {takes: 39 * time.Millisecond, burst: 25, late: 25*picture + maxLag},
+		"bursts that it can't":          {takes: 80 * time.Millisecond, burst: 25, least: 200, most: 280, late: 27*picture + maxLag},
 		"it is a little too slow":       {takes: 50 * time.Millisecond, burst: 1, least: 80, most: 130, late: maxLag + 2*picture},
 		"it takes twice the time":       {takes: 80 * time.Millisecond, burst: 1, least: 220, most: 280, late: maxLag + 3*picture},
-		"it takes ten times as long":    {takes: 400 * time.Millisecond, burst: 1, least: 430, most: 470, late: maxLag + 11*picture},
+		"it takes ten times as long":    {takes: 400 * time.Millisecond, burst: 1, least: 430, most: 470, late: maxLag + 20*picture},
 		"a clock that runs 500 ppm low": {takes: 10 * time.Millisecond, burst: 1, late: picture},
 	}
 	for name, test := range tests {
@@ -45,26 +47,5 @@ func TestLag(t *testing.T) {
 		if late > test.late {
 			t.Errorf("%s: the last picture is %v late, want at most %v", name, late, test.late)
 		}
-	}
-}
-
-// TestLagRecovers has an encoder fall behind for a while: it is given time again
-// once it has kept up.
-func TestLagRecovers(t *testing.T) {
-	const picture = 40 * time.Millisecond
-	var l lag
-	for i := range 100 { // ever later, with others waiting
-		l.drop(time.Duration(i)*picture, time.Duration(i)*2*picture, true)
-	}
-	if !l.eager {
-		t.Fatal("nothing was dropped of pictures that come ever later")
-	}
-	now := 100 * 2 * picture
-	for range 200 {
-		now += picture
-		l.drop(now, now, false)
-	}
-	if l.eager {
-		t.Error("it isn't trusted after 8 s in which it has kept up")
 	}
 }
