@@ -22,6 +22,9 @@ import (
 //go:embed testdata/player.html
 var playerPage []byte
 
+//go:embed testdata/recorder.html
+var recorderPage []byte
+
 // The size in which the page looks at pictures.
 const (
 	lookWidth  = 160
@@ -65,6 +68,8 @@ func TestChromium(t *testing.T) {
 	t.Run("two at once", func(t *testing.T) { testTwoPlayers(t, browser) })
 	t.Run("a publisher's return", func(t *testing.T) { testPlayerOverReturn(t, browser) })
 	t.Run("HTTP/2", func(t *testing.T) { testPlayerOverTLS(t, browser) })
+	t.Run("records VP8", func(t *testing.T) { testRecorder(t, browser, "video/webm;codecs=vp8,opus", true) })
+	t.Run("records H.264", func(t *testing.T) { testRecorder(t, browser, "video/webm;codecs=h264,opus", false) })
 }
 
 // startBrowser starts a browser that trusts any certificate.
@@ -76,6 +81,7 @@ func startBrowser(ctx context.Context, t *testing.T) context.Context {
 			chromedp.ExecPath(need(t, "chromium", "chromium-browser", "google-chrome")),
 			chromedp.NoSandbox, // containers' users may not make one
 			chromedp.IgnoreCertErrors,
+			chromedp.Flag("autoplay-policy", "no-user-gesture-required"), // or nothing sounds
 		)...)
 	t.Cleanup(stop)
 	browser, _ := chromedp.NewContext(allocator)
@@ -92,16 +98,21 @@ func startBrowser(ctx context.Context, t *testing.T) context.Context {
 	return browser
 }
 
-// tab is a window of the browser that shows the players' page.
+// tab is a window of the browser that shows one of the tests' pages.
 type tab struct {
 	ctx context.Context
 }
 
 func openTab(t *testing.T, browser context.Context) *tab {
 	t.Helper()
+	return openPage(t, browser, playerPage)
+}
+
+func openPage(t *testing.T, browser context.Context, content []byte) *tab {
+	t.Helper()
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Write(playerPage)
+		w.Write(content)
 	}))
 	t.Cleanup(page.Close)
 	ctx, cancel := chromedp.NewContext(browser)
@@ -112,7 +123,7 @@ func openTab(t *testing.T, browser context.Context) *tab {
 	ctx, cancel = context.WithTimeout(ctx, testTime)
 	t.Cleanup(cancel)
 	if err := chromedp.Do(ctx, chromedp.Navigate(page.URL)); err != nil {
-		t.Fatalf("opening the players' page: %v", err)
+		t.Fatalf("opening a page: %v", err)
 	}
 	return &tab{ctx}
 }
@@ -326,4 +337,50 @@ func watchTLS(ctx context.Context, t *testing.T, url, certificate string) *recor
 	curl, body := curlWatches(ctx, t, url, "--cacert", certificate, "-H", "Prefer: wait=30")
 	asks(ctx, t, curl)
 	return body
+}
+
+// testRecorder has a page record, and send what it records as it comes.
+func testRecorder(t *testing.T, browser context.Context, kind string, passes bool) {
+	ctx := begin(t)
+	page := openPage(t, browser, recorderPage)
+	can, err := chromedp.Run(page.ctx, chromedp.Evaluate[bool](fmt.Sprintf("supports(%q)", kind)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !can {
+		t.Skipf("this Chromium doesn't record %s", kind)
+	}
+	session := newSession(t, plain)
+	viewer := watch(ctx, t, plain.url(session), true)
+	type recorded struct {
+		Answers []int  `json:"answers"`
+		Data    []byte `json:"data"`
+	}
+	const milliseconds = 4000
+	r, err := chromedp.Run(page.ctx, chromedp.Evaluate[recorded](
+		fmt.Sprintf("record(%q, %q, %d)", plain.url(session), kind, milliseconds), chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatalf("recording: %v", err)
+	}
+	for i, status := range r.Answers {
+		if status != http.StatusOK {
+			t.Errorf("part %d of %d was answered %d", i, len(r.Answers), status)
+		}
+	}
+	got := viewer.clean(t)
+	sent, seen := of(webm.Video, published(t, r.Data)), of(webm.Video, got.frames)
+	t.Logf("Chromium sent %d pictures in %d parts, the viewer got %d, and %d packets of sound",
+		len(sent), len(r.Answers), len(seen), len(of(webm.Audio, got.frames)))
+	if len(seen)*20 < len(sent)*19 {
+		t.Errorf("the viewer got %d pictures of %d", len(seen), len(sent))
+	}
+	if passes {
+		if err := same(sent, seen); err != nil {
+			t.Errorf("the pictures aren't what Chromium sent: %v", err)
+		}
+	}
+	heard := decode(ctx, t, viewer.recording.body, "")
+	if hz := heard.pitch(time.Second, 3*time.Second); math.Abs(hz-440) > 2 {
+		t.Errorf("the tone is heard at %.1f Hz, want 440", hz)
+	}
 }

@@ -76,14 +76,17 @@ func decode(ctx context.Context, t *testing.T, data []byte, frame string) decode
 }
 
 // hear adds samples of 16 bits. Times are rounded to milliseconds, so those that
-// go on are taken for what follows exactly.
+// nearly go on are taken for what follows exactly; a step of less than most
+// codecs' frames is no gap yet.
 func (d *decoded) hear(at time.Duration, pcm []byte) {
-	const seam = 15 * time.Millisecond // less than a frame of most codecs
-	from := int(at * heardRate / time.Second)
-	if n := len(d.stretch); n > 0 && (at-d.stretch[n-1].to).Abs() < seam {
-		from = len(d.sound)
-	} else {
+	const rounding, seam = 3 * time.Millisecond, 15 * time.Millisecond
+	from, step := int(at*heardRate/time.Second), time.Duration(0)
+	if n := len(d.stretch); n == 0 {
+		d.stretch = []stretch{{from: at}}
+	} else if step = (at - d.stretch[n-1].to).Abs(); step > seam {
 		d.stretch = append(d.stretch, stretch{from: at})
+	} else if step <= rounding {
+		from = len(d.sound)
 	}
 	if from > len(d.sound) {
 		d.sound = append(d.sound, make([]float64, from-len(d.sound))...)
@@ -154,7 +157,7 @@ func (d decoded) pitch(from, to time.Duration) float64 {
 // in twenty may be missing (FMT-2), none twice.
 func (d decoded) checkStamps(t *testing.T, want []int) {
 	t.Helper()
-	missing := d.inOrder(t, want)
+	missing := d.checkOrder(t, want)
 	if len(missing)*20 > len(want) {
 		t.Errorf("of %d pictures %d are missing: %v", len(want), len(missing), missing)
 	} else if len(missing) > 0 {
@@ -162,23 +165,32 @@ func (d decoded) checkStamps(t *testing.T, want []int) {
 	}
 }
 
-// inOrder expects pictures that bear some of these numbers, in order, and returns
-// those that are missing.
-func (d decoded) inOrder(t *testing.T, want []int) (missing []int) {
+// checkOrder expects pictures that bear some of these numbers, in order, and
+// returns those that are missing.
+func (d decoded) checkOrder(t *testing.T, want []int) []int {
 	t.Helper()
-	rest := want
+	missing, err := d.missing(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return missing
+}
+
+// missing are those of the numbers that no picture bears. The error is a picture
+// with another one, or out of order.
+func (d decoded) missing(want []int) (missing []int, err error) {
 	for i, p := range d.pictures {
 		if p.fault != nil {
-			t.Fatalf("picture %d, at %v: %v", i, p.at, p.fault)
+			return nil, fmt.Errorf("picture %d, at %v: %w", i, p.at, p.fault)
 		}
-		n := slices.Index(rest, p.number)
+		n := slices.Index(want, p.number)
 		if n < 0 {
-			t.Fatalf("picture %d, at %v, bears the number %d, which isn't due", i, p.at, p.number)
+			return nil, fmt.Errorf("picture %d, at %v, bears the number %d, which isn't due", i, p.at, p.number)
 		}
-		missing = append(missing, rest[:n]...)
-		rest = rest[n+1:]
+		missing = append(missing, want[:n]...)
+		want = want[n+1:]
 	}
-	return append(missing, rest...)
+	return append(missing, want...), nil
 }
 
 // numbers are those of the pictures.
@@ -209,8 +221,15 @@ func (d decoded) when() map[int]time.Duration {
 func (d decoded) checkTimes(t *testing.T, original decoded) {
 	t.Helper()
 	const rounding = 3 * time.Millisecond // of times to milliseconds, twice
+	if least, most := d.shifts(original); most-least > rounding {
+		t.Errorf("pictures are shown between %v and %v after the original's: they aren't as far apart", least, most)
+	}
+}
+
+// shifts are the least and the most by which pictures are shown later than in
+// the original.
+func (d decoded) shifts(original decoded) (least, most time.Duration) {
 	want, begun := original.when(), false
-	var least, most time.Duration
 	for number, at := range d.when() {
 		before, ok := want[number]
 		if !ok {
@@ -222,9 +241,7 @@ func (d decoded) checkTimes(t *testing.T, original decoded) {
 			least, most = min(least, shift), max(most, shift)
 		}
 	}
-	if most-least > rounding {
-		t.Errorf("pictures are shown between %v and %v after the original's: they aren't as far apart", least, most)
-	}
+	return least, most
 }
 
 // apart is by how much each second's beep is heard after its flash, of a clip
@@ -244,38 +261,44 @@ func (d decoded) apart(rate int) map[int]time.Duration {
 	return all
 }
 
-// What of lip sync is taken for kept: the contract's bound (FMT-2) for the
-// distance at the publisher, and that no drift hides in it.
-const (
-	maxApart = 5 * time.Millisecond
-	maxDrift = 10 * time.Millisecond
-)
+// maxApart is how far beeps may be from where they are against their flashes at
+// the publisher. The contract allows 40 ms (FMT-2); what is measured stays below 1.
+const maxApart = 5 * time.Millisecond
 
 // checkLips expects that beeps and flashes are as far apart as in the original.
 func (d decoded) checkLips(t *testing.T, original decoded, rate int) {
 	t.Helper()
-	was, is := original.apart(rate), d.apart(rate)
-	var shifts []time.Duration
-	for second, distance := range was {
+	least, most, err := d.lips(original, rate)
+	switch {
+	case err != nil:
+		t.Error(err)
+	case least < -maxApart || most > maxApart:
+		t.Errorf("beeps come %v to %v later against their flashes than at the publisher", least, most)
+	default:
+		t.Logf("beeps come %.1f to %.1f ms later against their flashes than at the publisher", ms(least), ms(most))
+	}
+}
+
+// lips are the least and the most by which beeps come later against their
+// flashes than in the original; the error is one that doesn't come. At few
+// pictures a second there may be no flashes to judge by.
+func (d decoded) lips(original decoded, rate int) (least, most time.Duration, err error) {
+	is, begun := d.apart(rate), false
+	for second, distance := range original.apart(rate) {
 		if second == 0 {
 			continue // that beep may be cut: it begins with the sound
 		}
 		now, ok := is[second]
 		if !ok {
-			t.Errorf("second %d has no beep, or no flash", second)
-			continue
+			return 0, 0, fmt.Errorf("second %d has no beep, or no flash", second)
 		}
-		shifts = append(shifts, now-distance)
+		if shift := now - distance; !begun {
+			least, most, begun = shift, shift, true
+		} else {
+			least, most = min(least, shift), max(most, shift)
+		}
 	}
-	if len(shifts) == 0 {
-		return // at five pictures a second no second has its flash
-	}
-	least, most := slices.Min(shifts), slices.Max(shifts)
-	if least < -maxApart || most > maxApart || most-least > maxDrift {
-		t.Errorf("beeps come %v to %v later against their flashes than at the publisher", least, most)
-		return
-	}
-	t.Logf("beeps come %.1f to %.1f ms later against their flashes than at the publisher", ms(least), ms(most))
+	return least, most, nil
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -323,4 +346,82 @@ func (d decoded) length() time.Duration {
 		return 0
 	}
 	return timeOf(len(d.sound)) - d.stretch[0].from
+}
+
+// synthetic is 3 s of a clip, as it is decoded.
+func synthetic() decoded {
+	d := decoded{stretch: []stretch{{0, 3 * time.Second}}}
+	for n := range 3 * madeRate {
+		d.pictures = append(d.pictures, shown{at: time.Duration(n) * time.Second / madeRate, number: n})
+	}
+	for i := range 3 * heardRate {
+		pitch, level, within := float64(synth.Pitch(i/heardRate)), 0.3, i%heardRate
+		if within < heardRate/10 {
+			pitch, level = synth.BeepHz, 0.5
+		}
+		d.sound = append(d.sound, level*math.Sin(2*math.Pi*pitch*float64(within)/heardRate))
+	}
+	return d
+}
+
+// TestDecodedSeesFaults makes sure that the judges of what is seen and heard can
+// say no.
+func TestDecodedSeesFaults(t *testing.T) {
+	want := synthetic().numbers(t)
+	tests := map[string]struct {
+		spoil func(*decoded)
+		seen  func(decoded) bool
+	}{
+		"a picture missing": {
+			func(d *decoded) { d.pictures = slices.Delete(d.pictures, 7, 8) },
+			func(d decoded) bool {
+				missing, err := d.missing(want)
+				return err == nil && slices.Equal(missing, []int{7})
+			},
+		},
+		"a picture twice": {
+			func(d *decoded) { d.pictures[8].number = 7 },
+			func(d decoded) bool { _, err := d.missing(want); return err != nil },
+		},
+		"a picture that can't be read": {
+			func(d *decoded) { d.pictures[8].fault = stamp.ErrNoStamp },
+			func(d decoded) bool { _, err := d.missing(want); return err != nil },
+		},
+		"a picture 10 ms late": {
+			func(d *decoded) { d.pictures[8].at += 10 * time.Millisecond },
+			func(d decoded) bool { least, most := d.shifts(synthetic()); return most-least == 10*time.Millisecond },
+		},
+		"sound 10 ms late": {
+			func(d *decoded) { d.sound = append(make([]float64, heardRate/100), d.sound...) },
+			func(d decoded) bool {
+				least, most, err := d.lips(synthetic(), madeRate)
+				return err == nil && (least-10*time.Millisecond).Abs() < time.Millisecond && most-least < time.Millisecond
+			},
+		},
+		"a beep missing": {
+			func(d *decoded) { clear(d.sound[heardRate : heardRate+heardRate/8]) },
+			func(d decoded) bool {
+				_, _, err := d.lips(synthetic(), madeRate)
+				return err != nil && len(d.beeps()) == 2
+			},
+		},
+		"another pitch": {
+			func(d *decoded) { copy(d.sound[heardRate/2:heardRate], d.sound[heardRate/2+heardRate:]) },
+			func(d decoded) bool { return math.Abs(d.pitch(500*time.Millisecond, 900*time.Millisecond)-480) < 2 },
+		},
+		"sound that is short": {
+			func(d *decoded) { d.sound = d.sound[:2*heardRate] },
+			func(d decoded) bool { return d.length() == 2*time.Second },
+		},
+	}
+	for name, test := range tests {
+		d := synthetic()
+		if missing, err := d.missing(want); err != nil || len(missing) > 0 || len(d.beeps()) != 3 ||
+			math.Abs(d.pitch(1150*time.Millisecond, 1850*time.Millisecond)-480) > 1 {
+			t.Fatalf("a clip without fault: missing %v, error %v, beeps %v", missing, err, d.beeps())
+		}
+		if test.spoil(&d); !test.seen(d) {
+			t.Errorf("%s isn't seen", name)
+		}
+	}
 }

@@ -8,6 +8,10 @@
 // Publishers also break off and return: they are killed, or a relay on their
 // way to the proxy, or a pulled cable, cuts or resets their connections.
 //
+// What has to be transcoded is published in every container and codec: the
+// fixtures, and clips that ffmpeg makes on the spot. Of what a viewer gets,
+// decoded, the numbers on the pictures are read, and the tones and beeps heard.
+//
 // The proxy is built once and runs as a process of its own on a free loopback
 // port, with the race detector where the tests have it; at the end it must obey
 // SIGTERM and have seen neither a race nor a panic.

@@ -97,8 +97,9 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 		return err
 	}
 	p.first = first.Time
+	reach := new(time.Duration)
 	for kind := range p.passages {
-		p.passages[kind] = newPassage(first.Time)
+		p.passages[kind] = newPassage(first.Time, reach)
 	}
 	if len(p.item.Tracks) > 0 {
 		p.order = interleave.New(lateTrack, p.write)
@@ -198,9 +199,10 @@ func (p *parting) span() time.Duration { return p.newest - p.first }
 // can go on without it.
 func (p *parting) take(f media.Frame) error {
 	p.newest = max(p.newest, f.Time)
-	number := p.numbers[f.Kind]
+	number, passage := p.numbers[f.Kind], p.passages[f.Kind]
 	switch {
 	case number == 0:
+		passage.back(passage.there(f.Time)) // which the other track's clock is held against
 		if _, err := p.order.Put(f); err != nil {
 			return p.broken()
 		}
@@ -210,7 +212,7 @@ func (p *parting) take(f media.Frame) error {
 	case p.order != nil:
 		p.order.Feed(f.Kind, f.Time)
 	}
-	f.Time = p.passages[f.Kind].there(f.Time)
+	f.Time = passage.there(f.Time)
 	p.block = webm.AppendFrame(p.block[:0], number, f)
 	if _, err := p.process.Write(p.block); err != nil {
 		return p.broken()

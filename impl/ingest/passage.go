@@ -13,6 +13,7 @@ type passage struct {
 	mu     sync.Mutex // guards what follows: one end feeds, the other collects
 	spans  []span     // in order of from; the first may be in use no more
 	newest time.Duration
+	reach  *time.Duration // the newest of all tracks; the feeding end's
 }
 
 // span is a stretch between two jumps.
@@ -32,8 +33,11 @@ const (
 // earlier than the first one still have a time there.
 const start = 10 * time.Second
 
-func newPassage(first time.Duration) *passage {
-	return &passage{spans: []span{{shift: start - first}}, newest: start}
+// newPassage carries a track of which the clock begins at first. Tracks of one
+// clock share how far any has come: one that is silent for long hasn't jumped.
+func newPassage(first time.Duration, reach *time.Duration) *passage {
+	*reach = start
+	return &passage{spans: []span{{shift: start - first}}, newest: start, reach: reach}
 }
 
 // there is a time on the transcoder's clock.
@@ -41,12 +45,13 @@ func (p *passage) there(at time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := at + p.spans[len(p.spans)-1].shift
-	if t > p.newest+maxForward || t < p.newest-maxBack {
+	if t > max(p.newest, *p.reach)+maxForward || t < p.newest-maxBack {
 		const step = time.Second / 30
 		t = p.newest + step
 		p.spans = append(p.spans, span{from: t, shift: t - at})
 	}
 	p.newest = max(p.newest, t)
+	*p.reach = max(*p.reach, t)
 	return max(t, 0)
 }
 

@@ -23,7 +23,7 @@ func TestPassage(t *testing.T) {
 		{"many", []time.Duration{0, 90_000, 0, 90_000, 5_000_000, -5_000_000, -4_999_967}},
 	}
 	for _, test := range tests {
-		p := newPassage(test.publisher[0] * ms)
+		p := newPassage(test.publisher[0]*ms, new(time.Duration))
 		var there []time.Duration
 		newest := start
 		for i, at := range test.publisher {
@@ -49,6 +49,21 @@ func TestPassage(t *testing.T) {
 	}
 }
 
+// TestPassageBesideAnother: a track that is silent while the other goes on hasn't
+// jumped.
+func TestPassageBesideAnother(t *testing.T) {
+	reach := new(time.Duration)
+	pictures, sound := newPassage(0, reach), newPassage(0, reach)
+	sound.there(0)
+	for at := time.Duration(0); at < 10*time.Second; at += time.Second {
+		pictures.there(at)
+	}
+	const late = 10 * time.Second
+	if d := sound.there(late); d != start+late {
+		t.Errorf("sound that begins again at %v is at %v, want %v", late, d, start+late)
+	}
+}
+
 // inOrder are the indexes of times, earliest first.
 func inOrder(times []time.Duration) []int {
 	order := make([]int, len(times))
@@ -67,7 +82,7 @@ func FuzzPassage(f *testing.F) {
 	f.Add(int64(0), int64(33), int64(1<<62), int64(-1<<62))
 	f.Add(int64(-1<<63), int64(1<<62), int64(-5), int64(1<<63-1))
 	f.Fuzz(func(t *testing.T, a, b, c, d int64) {
-		p := newPassage(time.Duration(a))
+		p := newPassage(time.Duration(a), new(time.Duration))
 		newest := start
 		for _, at := range []int64{a, b, c, d, d, a} {
 			there := p.there(time.Duration(at))
