@@ -434,8 +434,8 @@ func TestGstLaunchPutsToTranscode(t *testing.T) {
 			session := newSession(t, p)
 			v := watch(ctx, t, p.url(session), true)
 			gst := run(ctx, t, "gst-launch-1.0", words("-q "+mux+" name=mux streamable=true ! souphttpclientsink location="+p.url(session)+
-				" videotestsrc is-live=true num-buffers=90 ! video/x-raw,width=320,height=180,framerate=30/1 ! "+
-				"x264enc tune=zerolatency key-int-max=30 ! h264parse ! queue ! mux. "+
+				" videotestsrc is-live=true num-buffers=90 ! video/x-raw,width=160,height=90,framerate=30/1 ! "+
+				"x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 ! h264parse ! queue ! mux. "+
 				"audiotestsrc is-live=true samplesperbuffer=1024 num-buffers=140 ! audio/x-raw,rate=48000,channels=2 ! "+
 				"avenc_aac ! aacparse ! queue ! mux."))
 			gst.succeeds(t)

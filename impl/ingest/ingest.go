@@ -202,7 +202,7 @@ func (r *reading) pause() bool {
 	var s Summary
 	switch {
 	case r.whole != nil:
-		if held := r.whole.process.Pause(); held == pipe.HeldMuch || held == pipe.HeldNone && r.units.inside() {
+		if held := r.whole.process.Pause(); held == pipe.HeldMuch || held == pipe.HeldNone && !r.units.paused() {
 			return false
 		}
 		s = r.sofar(r.whole)

@@ -12,6 +12,8 @@ type units interface {
 	add(b []byte) error
 	// inside reports whether a part has begun and not ended.
 	inside() bool
+	// paused reports whether headers may have ended, and media yet be to come.
+	paused() bool
 	// indexLast reports whether media came before what tells where it is.
 	indexLast() bool
 }
@@ -28,7 +30,7 @@ func newUnits(format string) units {
 	case "Ogg":
 		return &parts{head: oggHead, size: oggSize}
 	}
-	return &parts{head: 1, size: func([]byte) int64 { return 1 }}
+	return &parts{head: 1, size: func([]byte) int64 { return 1 }, bare: true}
 }
 
 // parts is a container of one part after the other, each of which tells its size
@@ -38,6 +40,7 @@ type parts struct {
 	size func(head []byte) int64 // of the whole part; 0 while the head isn't complete
 	seen []byte                  // of the head
 	left int64                   // of the part
+	bare bool                    // there are no headers that go by themselves
 }
 
 func (r *parts) add(b []byte) error {
@@ -62,6 +65,7 @@ func (r *parts) add(b []byte) error {
 }
 
 func (r *parts) inside() bool    { return r.left > 0 || len(r.seen) > 0 }
+func (r *parts) paused() bool    { return !r.bare && !r.inside() }
 func (r *parts) indexLast() bool { return false }
 
 // flvSize is that of an FLV's header, or of a tag with the size field behind it
@@ -160,4 +164,5 @@ func (x *boxes) begin() {
 }
 
 func (x *boxes) inside() bool    { return x.left > 0 || len(x.seen) > 0 }
+func (x *boxes) paused() bool    { return !x.inside() }
 func (x *boxes) indexLast() bool { return x.late && !x.index }

@@ -72,6 +72,9 @@ func TestUnits(t *testing.T) {
 					}
 				}
 			}
+			if u.paused() == (test.format == "MP3") {
+				t.Errorf("%s: may it be headers alone: %t", test.name, u.paused())
+			}
 			if u.indexLast() {
 				t.Errorf("%s: the index is taken to be last", test.name)
 			}
