@@ -95,6 +95,35 @@ func TestProxyIsKilled(t *testing.T) {
 	gone(t, pids)
 }
 
+// TestDrainOfTranscodes: all of them end as others do, and no transcoder is left,
+// not even one that hangs (SRV-3).
+func TestDrainOfTranscodes(t *testing.T) {
+	const drain = 4 * time.Second
+	ctx := begin(t)
+	p := startAlone(t, "--drain="+drain.String())
+	_, u, v := streams(ctx, t, p, "flv")
+	streams(ctx, t, p, "mpegts")
+	pids := p.transcoders(t)
+	if err := syscall.Kill(pids[len(pids)-1], syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	told := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	detail(t, u.answer(drain), http.StatusServiceUnavailable)
+	v.clean(t)
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		t.Fatal("the proxy doesn't end")
+	}
+	if took := time.Since(told); took > drain || p.err != nil {
+		t.Errorf("the proxy ended after %v, error: %v; want success within %v", took, p.err, drain)
+	}
+	gone(t, pids)
+}
+
 // TestTranscoderCrashes: it ends its stream alone, with an error and a log line
 // that say how. Viewers are kept for the publisher to come back.
 func TestTranscoderCrashes(t *testing.T) {
