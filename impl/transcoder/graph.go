@@ -44,6 +44,7 @@ type graph struct {
 	known     atomic.Bool   // the format has been recognised
 
 	mu       sync.Mutex // guards what follows
+	head     head
 	branches [media.Kinds]*branch
 }
 
@@ -113,6 +114,9 @@ func (g *graph) push(b []byte) {
 	}
 	buffer := gst.NewBufferFromBytes(b)
 	g.bytes.Add(int64(len(b)))
+	g.mu.Lock()
+	g.head.add(b)
+	g.mu.Unlock()
 	g.source.PushBuffer(buffer) // fails only when the graph has, which tells so itself
 	runtime.KeepAlive(buffer)
 }

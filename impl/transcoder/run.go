@@ -19,6 +19,9 @@ const (
 	// announces and that doesn't come: a fragmented MP4 holds two seconds of
 	// pictures, as a rule, before their sound.
 	lateSound = 2500 * time.Millisecond
+	// unannounced is how long a track is waited for that the container may hold
+	// or not: an MPEG-TS or FLV never says that it has no further ones.
+	unannounced = time.Second
 	// latePictures is how long sound waits for pictures: a stream that is
 	// joined in the middle begins to be seen with its next key frame.
 	latePictures = 10 * time.Second
@@ -91,6 +94,7 @@ func (c *course) note(event any) {
 // advance does what is due, and is what ends the graph once that is.
 func (g *graph) advance(c *course, now time.Time) (end func() error) {
 	branches := g.present()
+	c.whole = c.whole || len(branches) > 0 && g.announces(branches)
 	if !c.announced && (c.settled(branches, now) || c.failure != nil && len(c.opened) > 0) {
 		c.announced = true
 		if err := g.announce(c, branches); err != nil {
@@ -156,6 +160,14 @@ func (g *graph) present() []*branch {
 	return list
 }
 
+// announces reports whether the container says that it holds only the tracks of
+// these branches, without GStreamer's noticing.
+func (g *graph) announces(branches []*branch) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.head.kinds() == len(branches)
+}
+
 // hurry lets branches that wait for others go on.
 func (g *graph) hurry() {
 	select {
@@ -173,7 +185,7 @@ func (c *course) settled(branches []*branch, now time.Time) bool {
 	}
 	wait := time.Duration(0)
 	if !c.whole {
-		wait = lateSound
+		wait = unannounced
 	}
 	missing := false
 	for _, b := range branches {
