@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +45,8 @@ type branch struct {
 	isOpen   bool
 	accepted bool // the proxy knows the track; fixed once announced
 
-	held []media.Frame // until announced
+	holding sync.Mutex    // guards what follows
+	held    []media.Frame // until announced
 }
 
 func newBranch(g *graph, kind media.Kind, s *gst.Structure) *branch {
@@ -348,7 +350,7 @@ func (b *branch) run(sink *app.Sink) {
 	}
 	b.graph.tell(closed{b})
 	<-b.graph.announced
-	if b.release() && b.graph.order.Finish(b.kind) == nil {
+	if b.flush() && b.graph.order.Finish(b.kind) == nil {
 		b.graph.tell(emptied{b})
 	}
 }
@@ -434,6 +436,8 @@ func vorbisTrack(headers [][]byte) (media.Track, bool) {
 // hand passes a frame on, or keeps it until it can be; false when the proxy
 // doesn't take it.
 func (b *branch) hand(f media.Frame) bool {
+	b.holding.Lock()
+	defer b.holding.Unlock()
 	select {
 	case <-b.graph.announced:
 		return b.release() && b.put(f)
@@ -455,6 +459,14 @@ func (b *branch) hand(f media.Frame) bool {
 		b.held = b.held[1:]
 	}
 	return true
+}
+
+// flush passes on what is held when the proxy has come to know the track: its
+// next frame may be far away.
+func (b *branch) flush() bool {
+	b.holding.Lock()
+	defer b.holding.Unlock()
+	return b.release()
 }
 
 // release passes on what was held.

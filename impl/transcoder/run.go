@@ -230,6 +230,9 @@ func (g *graph) announce(c *course, branches []*branch) error {
 		return err
 	}
 	close(g.announced)
+	for _, b := range branches {
+		go b.flush() // which waits while the proxy doesn't read
+	}
 	return nil
 }
 
