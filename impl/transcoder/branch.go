@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-gst/go-gst/gst"
 	"github.com/go-gst/go-gst/gst/app"
 
-	"tureen/impl/interleave"
 	"tureen/impl/media"
 	"tureen/impl/transcode/pipe"
 	"tureen/impl/webm"
@@ -40,13 +38,9 @@ type branch struct {
 	lag     lag
 	lastKey time.Duration // of the encoder's input
 
-	track    media.Track // once opened
-	headers  [][]byte    // of Vorbis, as they come
-	isOpen   bool
-	accepted bool // the proxy knows the track; fixed once announced
-
-	holding sync.Mutex    // guards what follows
-	held    []media.Frame // until announced
+	track   media.Track // once opened
+	headers [][]byte    // of Vorbis, as they come
+	isOpen  bool
 }
 
 func newBranch(g *graph, kind media.Kind, s *gst.Structure) *branch {
@@ -350,7 +344,7 @@ func (b *branch) run(sink *app.Sink) {
 	}
 	b.graph.tell(closed{b})
 	<-b.graph.announced
-	if b.flush() && b.graph.order.Finish(b.kind) == nil {
+	if b.graph.order.Finish(b.kind) == nil {
 		b.graph.tell(emptied{b})
 	}
 }
@@ -433,60 +427,29 @@ func vorbisTrack(headers [][]byte) (media.Track, bool) {
 	}, true
 }
 
-// hand passes a frame on, or keeps it until it can be; false when the proxy
-// doesn't take it.
+// hand passes a frame on; false when the proxy doesn't take it. Until the proxy
+// knows the tracks, as much is kept as the queue holds.
 func (b *branch) hand(f media.Frame) bool {
-	b.holding.Lock()
-	defer b.holding.Unlock()
 	select {
 	case <-b.graph.announced:
-		return b.release() && b.put(f)
 	default:
-	}
-	b.held = append(b.held, f)
-	if f.Time-b.held[0].Time < interleave.Span {
-		return true
-	}
-	began := time.Now()
-	select {
-	case <-b.graph.announced:
-		b.graph.waited.Add(int64(time.Since(began)))
-		return b.release()
-	case <-b.graph.overdue:
-	}
-	// The other track is late. Viewers will want what is new then.
-	for len(b.held) > 1 && (f.Time-b.held[0].Time > interleave.Span || !b.held[0].Key) {
-		b.held = b.held[1:]
-	}
-	return true
-}
-
-// flush passes on what is held when the proxy has come to know the track: its
-// next frame may be far away.
-func (b *branch) flush() bool {
-	b.holding.Lock()
-	defer b.holding.Unlock()
-	return b.release()
-}
-
-// release passes on what was held.
-func (b *branch) release() bool {
-	held := b.held
-	b.held = nil
-	for _, f := range held {
-		if !b.put(f) {
-			return false
+		if b.graph.order.Full(f) {
+			b.wait(f)
 		}
-	}
-	return true
-}
-
-// put passes a frame on.
-func (b *branch) put(f media.Frame) bool {
-	if !b.accepted {
-		return true
 	}
 	waited, err := b.graph.order.Put(f)
 	b.graph.waited.Add(int64(waited))
 	return err == nil
+}
+
+// wait waits until the proxy knows the tracks. Where another track is late for
+// that, viewers will want what is new then: the oldest frames make room for f.
+func (b *branch) wait(f media.Frame) {
+	began := time.Now()
+	select {
+	case <-b.graph.announced:
+		b.graph.waited.Add(int64(time.Since(began)))
+	case <-b.graph.overdue:
+		b.graph.order.Trim(f)
+	}
 }

@@ -37,11 +37,12 @@ type graph struct {
 	order    *interleave.Queue
 	waited   atomic.Int64 // nanoseconds that frames had to wait for the proxy, or for it to know the tracks
 
-	announced chan struct{} // closed when the proxy knows the tracks
-	overdue   chan struct{} // closed when a track had its time to come
-	bytes     atomic.Int64  // of the body
-	body      atomic.Bool   // has ended
-	known     atomic.Bool   // the format has been recognised
+	announced chan struct{}     // closed when the proxy knows the tracks
+	accepted  [media.Kinds]bool // which these are; fixed then
+	overdue   chan struct{}     // closed when a track had its time to come
+	bytes     atomic.Int64      // of the body
+	body      atomic.Bool       // has ended
+	known     atomic.Bool       // the format has been recognised
 
 	mu       sync.Mutex // guards what follows
 	head     head
@@ -80,9 +81,9 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 	g := &graph{
 		job: job, out: out, pipeline: pipeline, source: app.SrcFromElement(source), find: find, began: time.Now(),
 		events:    make(chan any, 64),
-		order:     interleave.New(interleave.Span, out.frame),
 		announced: make(chan struct{}), overdue: make(chan struct{}),
 	}
+	g.order = interleave.New(interleave.Span, g.frame)
 	find.GetStaticPad("sink").AddProbe(gst.PadProbeTypeEventDownstream, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
 		if event := info.GetEvent(); event != nil && event.Type() == gst.EventTypeCustomDownstream {
 			g.paused()
@@ -97,6 +98,14 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 		return nil, fmt.Errorf("start a pipeline: %w", err)
 	}
 	return g, nil
+}
+
+// frame sends a frame of a track that the proxy knows.
+func (g *graph) frame(f media.Frame) error {
+	if !g.accepted[f.Kind] {
+		return nil
+	}
+	return g.out.frame(f)
 }
 
 // tell has run know of something.

@@ -51,7 +51,7 @@ func (g *graph) run() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go g.listen()
-	go g.order.Run(ctx)
+	go g.write(ctx)
 	var c course
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
@@ -67,6 +67,15 @@ func (g *graph) run() error {
 		if end := g.advance(&c, time.Now()); end != nil {
 			return end()
 		}
+	}
+}
+
+// write has frames written once the proxy knows their tracks.
+func (g *graph) write(ctx context.Context) {
+	select {
+	case <-g.announced:
+		g.order.Run(ctx)
+	case <-ctx.Done():
 	}
 }
 
@@ -222,7 +231,7 @@ func (g *graph) announce(c *course, branches []*branch) error {
 		} else {
 			continue
 		}
-		b.accepted = true
+		g.accepted[b.kind] = true
 		g.order.Open(b.kind)
 		a.Tracks = append(a.Tracks, pipe.Track{Input: b.input(), Output: track})
 	}
@@ -230,9 +239,6 @@ func (g *graph) announce(c *course, branches []*branch) error {
 		return err
 	}
 	close(g.announced)
-	for _, b := range branches {
-		go b.flush() // which waits while the proxy doesn't read
-	}
 	return nil
 }
 
