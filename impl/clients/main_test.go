@@ -80,9 +80,14 @@ type proxy struct {
 // it serves. One that serves HTTPS isn't asked for its health: its certificate
 // is the caller's.
 func startProxy(scheme string, flags ...string) (*proxy, error) {
+	return startProgram(tureen, scheme, flags...)
+}
+
+// startProgram is startProxy with a binary of the caller's.
+func startProgram(path, scheme string, flags ...string) (*proxy, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
 	defer cancel()
-	process, err := start(exec.Command(tureen, append([]string{"--listen=127.0.0.1:0", "--log=debug"}, flags...)...))
+	process, err := start(exec.Command(path, append([]string{"--listen=127.0.0.1:0", "--log=debug"}, flags...)...))
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"tureen/impl/media"
 	"tureen/impl/transcode"
@@ -15,15 +16,20 @@ import (
 type decoding struct {
 	process   *transcode.Process
 	reading   *reading
-	announced chan struct{} // closed once its tracks have been handed on
-	over      chan struct{} // closed once it is gone
-	err       error         // why, once it is; nil at its proper end
+	announced chan struct{}         // closed once its tracks have been handed on
+	over      chan struct{}         // closed once it is gone
+	err       error                 // why, once it is; nil at its proper end
+	ending    atomic.Bool           // the body has come to its end
+	fatal     func(known bool) bool // whether the body ends with it, as viewers know its tracks or not
 }
 
 // decode starts a transcoder for what a person calls so; "" is what nobody
 // knows. begin makes the item that its tracks are handed on with; emit hands on
-// a frame, and tells whether there is use for another.
-func (r *reading) decode(what string, job pipe.Job, begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool) (*decoding, error) {
+// a frame, and tells whether there is use for another. fatal is whether its
+// failure is the body's.
+func (r *reading) decode(
+	what string, job pipe.Job, begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool, fatal func(known bool) bool,
+) (*decoding, error) {
 	job.Session = r.publisher.ID()
 	job.SampleRate, job.Channels = r.publisher.Sound()
 	process, err := r.transcoders.Start(r.publisher.Context(), job)
@@ -35,7 +41,7 @@ func (r *reading) decode(what string, job pipe.Job, begin func([]pipe.Track) (me
 	case err != nil:
 		return nil, r.outcome(err)
 	}
-	d := &decoding{process: process, reading: r, announced: make(chan struct{}), over: make(chan struct{})}
+	d := &decoding{process: process, reading: r, announced: make(chan struct{}), over: make(chan struct{}), fatal: fatal}
 	go d.collect(begin, emit)
 	go func() {
 		select {
@@ -50,6 +56,7 @@ func (r *reading) decode(what string, job pipe.Job, begin func([]pipe.Track) (me
 // collect hands on what the transcoder gives out.
 func (d *decoding) collect(begin func([]pipe.Track) (media.Item, error), emit func(media.Frame) bool) {
 	defer close(d.over)
+	defer d.fail()
 	defer d.process.Close()
 	defer contain(&d.err)
 	tracks, err := d.process.Tracks()
@@ -83,12 +90,30 @@ func (d *decoding) collect(begin func([]pipe.Track) (media.Item, error), emit fu
 	}
 }
 
+// fail ends a body that goes on, and whose publisher may be silent, once its
+// transcoder has failed.
+func (d *decoding) fail() {
+	known := false
+	select {
+	case <-d.announced:
+		known = true
+	default:
+	}
+	if d.err == nil || d.ending.Load() || !d.fatal(known) {
+		return
+	}
+	d.reading.failure = d.err
+	close(d.reading.failed)
+	d.reading.hand(media.Item{Last: true})
+}
+
 func hasVideo(tracks []pipe.Track) bool {
 	return len(tracks) > 0 && tracks[0].Output.Kind == media.Video && tracks[0].Input != tracks[0].Output.Codec
 }
 
 // end feeds no more, and returns once the last frame has been handed on.
 func (d *decoding) end() error {
+	d.ending.Store(true)
 	d.process.End() // when it fails, d.err says why
 	<-d.over
 	return d.reading.outcome(d.err)
@@ -97,19 +122,23 @@ func (d *decoding) end() error {
 // outcome is what a transcoder's end means for the body. A body that broke off
 // is judged by that, whatever its decoders made of the rest.
 func (r *reading) outcome(err error) error {
+	if err = judgeTranscoder(err); r.source.broken() && (errors.Is(err, ErrMalformed) || errors.Is(err, ErrTranscoder)) {
+		return nil
+	}
+	return err
+}
+
+// judgeTranscoder is what a transcoder's end means for a body that goes on.
+func judgeTranscoder(err error) error {
 	var failure *pipe.Failure
 	var fault *Fault
 	switch {
-	case err == nil, errors.As(err, &fault):
+	case err == nil, errors.As(err, &fault), errors.Is(err, transcode.ErrCapacity), errors.Is(err, ErrUnsupported):
 		return err
 	case errors.As(err, &failure) && failure.Reason == pipe.Unsupported:
 		return fmt.Errorf("%w: %w", ErrUnsupported, failure)
-	case r.source.broken():
-		return nil
 	case errors.As(err, &failure) && failure.Reason == pipe.Malformed:
 		return fmt.Errorf("%w: %w", ErrMalformed, failure)
-	case errors.Is(err, transcode.ErrCapacity), errors.Is(err, ErrUnsupported):
-		return err
 	}
 	return fmt.Errorf("%w: %w", ErrTranscoder, err)
 }
@@ -123,7 +152,7 @@ func (r *reading) container(body io.Reader, format string) error {
 			r.tracks = append(r.tracks, told(t.Output.Kind, t.Input, t.Input == t.Output.Codec))
 		}
 		return item, r.hooks.Accept(mediaType(format, r.tracks), r.tracks)
-	}, func(f media.Frame) bool { return r.hand(media.Item{Frame: f}) })
+	}, func(f media.Frame) bool { return r.hand(media.Item{Frame: f}) }, func(bool) bool { return true })
 	if err != nil {
 		return err
 	}

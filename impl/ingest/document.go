@@ -76,7 +76,8 @@ type parting struct {
 	first    time.Duration // the first frame's time
 	newest   time.Duration // the latest one's
 	item     media.Item    // the tracks that pass
-	alone    atomic.Bool   // they have gone on without the others
+	late     atomic.Bool   // the others are, and not waited for any more
+	alone    atomic.Bool   // they have gone on without them
 }
 
 // lateTrack is how long what passes waits until the transcoder knows its tracks.
@@ -107,7 +108,7 @@ func (r *reading) part(d *webm.Demuxer, taken, cut []webm.Track) error {
 	}
 	p.decoding, err = r.decode(codecs(cut), pipe.Job{OwnTimes: true}, func(decoded []pipe.Track) (media.Item, error) {
 		return join(taken, decoded)
-	}, func(f media.Frame) bool { return p.emit(r, f) })
+	}, func(f media.Frame) bool { return p.emit(r, f) }, p.fatal)
 	if err != nil {
 		return err
 	}
@@ -245,6 +246,7 @@ func (p *parting) await() error {
 		return nil
 	case <-p.over:
 	case <-timer.C:
+		p.late.Store(true)
 		p.process.Close()
 		<-p.over
 		if !p.known() {
@@ -262,6 +264,9 @@ func (p *parting) await() error {
 
 // errUnknown is a transcoder that ended before it knew its tracks.
 var errUnknown = errors.New("the transcoder knows no tracks")
+
+// fatal reports whether the transcoder's failure is the document's.
+func (p *parting) fatal(known bool) bool { return p.order == nil || !known && !p.late.Load() }
 
 // known reports whether viewers have been told of the tracks.
 func (p *parting) known() bool {
@@ -302,6 +307,7 @@ func (p *parting) close(transcoded bool) error {
 // finish takes the document to its end: the frames that still wait, and what the
 // transcoder still has.
 func (p *parting) finish() error {
+	p.ending.Store(true)
 	p.process.End() // when it fails, p.err says why
 	if p.order != nil && p.close(false) != nil {
 		return p.broken()

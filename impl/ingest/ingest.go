@@ -85,14 +85,18 @@ type Hooks struct {
 // transcode.ErrCapacity when there is none to be had for now.
 func Run(body io.Reader, p *live.Publisher, transcoders *transcode.Pool, hooks Hooks) (s Summary, read <-chan struct{}, err error) {
 	r := &reading{
-		items: make(chan media.Item, 2), done: make(chan struct{}), publisher: p, transcoders: transcoders, hooks: hooks,
+		items: make(chan media.Item, 2), done: make(chan struct{}), failed: make(chan struct{}), publisher: p, transcoders: transcoders, hooks: hooks,
 	}
 	r.source = &source{body: body, pause: r.pause, done: p.Context().Done()}
 	go r.run()
 	if err := r.handOn(); err != nil {
 		return Summary{SessionID: p.ID()}, r.done, err
 	}
-	<-r.done
+	select {
+	case <-r.done:
+	case <-r.failed:
+		return Summary{SessionID: p.ID()}, r.done, judgeTranscoder(r.failure)
+	}
 	s = r.summary(errors.Is(r.err, webm.ErrCutFrame) || r.units != nil && r.units.inside())
 	s.DurationMS = p.Stats().Duration.Milliseconds()
 	return s, r.done, r.judge()
@@ -154,6 +158,9 @@ type reading struct {
 	tracks      []Track
 	err         error // what ended it; io.EOF at a clean end
 
+	failed  chan struct{} // closed when a transcoder has failed while the body goes on
+	failure error         // why, once it is
+
 	demuxer *webm.Demuxer // of a document; nil inside of headers
 	parting *parting      // of a document of which some tracks are transcoded, once frames of it have come
 
@@ -195,7 +202,7 @@ func (r *reading) pause() bool {
 	var s Summary
 	switch {
 	case r.whole != nil:
-		if r.whole.process.Pause() == pipe.HeldMuch {
+		if held := r.whole.process.Pause(); held == pipe.HeldMuch || held == pipe.HeldNone && r.units.inside() {
 			return false
 		}
 		s = r.sofar(r.whole)

@@ -39,8 +39,8 @@ func (p *Publisher) ID() string { return p.session.id }
 // Context ends when the publisher is to end, with the cause.
 func (p *Publisher) Context() context.Context { return p.ctx }
 
-// Run hands items on until the channel is closed and every frame has gone out,
-// which is nil, or until the publisher is ended, which is the cause.
+// Run hands items on until the last one, or the channel's end, and every frame
+// has gone out, which is nil, or until the publisher is ended, which is the cause.
 func (p *Publisher) Run(items <-chan media.Item) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -68,7 +68,7 @@ func (p *Publisher) Run(items <-chan media.Item) error {
 		timer.Reset(p.sleep(time.Now(), held))
 		select {
 		case item, more := <-in:
-			if !more {
+			if !more || item.Last {
 				items = nil
 				p.timeline.finish()
 				continue

@@ -109,6 +109,9 @@ type Item struct {
 	// KeyFrame asks for a key frame soon, without waiting for it; nil where
 	// nobody can be asked. It comes with Tracks.
 	KeyFrame func()
+	// Last says that nothing follows, though more items may be tried to be handed
+	// on.
+	Last bool
 	// Mark is called once every frame before it has been handed on and has
 	// played; nil but for a mark.
 	Mark  func()

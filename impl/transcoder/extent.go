@@ -15,6 +15,7 @@ import (
 type extent struct {
 	mu          sync.Mutex // guards what follows
 	bytes       int64
+	loose       int64 // of these, without a time
 	first, last gst.ClockTime
 	timed       bool
 }
@@ -33,6 +34,7 @@ func (e *extent) add(b *gst.Buffer) {
 	}
 	switch {
 	case at == gst.ClockTimeNone:
+		e.loose += b.GetSize()
 	case !e.timed:
 		e.first, e.last, e.timed = at, at, true
 	default:
@@ -47,7 +49,7 @@ func (e *extent) held() pipe.Held {
 	switch {
 	case e.bytes == 0:
 		return pipe.HeldNone
-	case time.Duration(e.last-e.first) >= pipe.LittleMedia, !e.timed && e.bytes > few:
+	case time.Duration(e.last-e.first) >= pipe.LittleMedia, e.loose > few:
 		return pipe.HeldMuch
 	}
 	return pipe.HeldLittle

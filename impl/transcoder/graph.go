@@ -146,15 +146,13 @@ func (g *graph) pause() {
 // demuxers, ASF's for one, take more than that in before they give anything out.
 const mostHeaders = 64 << 10
 
-// paused tells the proxy how much of media the body held when it paused. Where
-// its headers aren't whole, that can't be told.
+// paused tells the proxy how much of media the body held when it paused.
 func (g *graph) paused() {
 	held := pipe.HeldNone
-	branches := g.present()
-	for _, b := range branches {
+	for _, b := range g.present() {
 		held = max(held, b.span.held())
 	}
-	if len(branches) == 0 || held == pipe.HeldNone && g.bytes.Load() > mostHeaders {
+	if held == pipe.HeldNone && g.bytes.Load() > mostHeaders {
 		held = pipe.HeldMuch
 	}
 	g.out.message(pipe.Paused, []byte{byte(held)}) // fails with the proxy
