@@ -36,7 +36,8 @@ type branch struct {
 
 	span    extent // of what came from the demuxer
 	lag     lag
-	lastKey time.Duration // of the encoder's input
+	next    time.Duration // the earliest time that the encoder takes
+	lastKey time.Duration // of its last key frame
 
 	track   media.Track // once opened
 	headers [][]byte    // of Vorbis, as they come
@@ -314,6 +315,10 @@ func fraction(s *gst.Structure, field string) (n, d int) {
 // admit decides on a picture that comes to the encoder, and has a key frame
 // made where one is due.
 func (b *branch) admit(at time.Duration) gst.PadProbeReturn {
+	if at < b.next {
+		return gst.PadProbeDrop
+	}
+	b.next = at + encoderTick
 	level, _ := b.waiting.GetProperty("current-level-buffers")
 	n, _ := level.(uint)
 	if b.lag.drop(at, time.Since(b.graph.began)-time.Duration(b.graph.waited.Load()), n > 0) {
@@ -325,6 +330,10 @@ func (b *branch) admit(at time.Duration) gst.PadProbeReturn {
 	}
 	return gst.PadProbeOK
 }
+
+// encoderTick is the least distance of two pictures that the encoder takes: one
+// of its ticks, which are of 1/90000 s. Anything less is an error to it.
+const encoderTick = time.Second/90_000 + 1
 
 // forceKey has the encoder make its next picture a key frame.
 func (b *branch) forceKey() {
