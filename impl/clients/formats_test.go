@@ -17,7 +17,7 @@ import (
 
 // atOnce is how many streams are on the air together. Their tests wait for real
 // time more than for processors.
-const atOnce = 10
+const atOnce = 6
 
 // together runs tests at the same time, more of them than t.Parallel would.
 func together(t *testing.T, tests map[string]func(context.Context, *testing.T)) {

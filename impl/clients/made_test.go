@@ -135,6 +135,7 @@ func makings() map[string]making {
 		"Opus in WebM":        sound("opus", "-c:a libopus -f webm"),
 		"AAC in MP4":          sound("aac", quickAAC+mp4),
 		"pictures alone":      {options: "-an " + quickH264 + ts, width: 320, height: 180, video: "h264"},
+		"pictures alone, FLV": {options: "-an " + quickH264 + "-f flv", width: 320, height: 180, video: "h264"},
 		"pictures alone, MP4": {options: "-an " + quickH264 + mp4, width: 320, height: 180, video: "h264"},
 		"two sounds":          h264("-map 0:v -map 0:a -map 0:a -filter:a:1 volume=0 " + ts),
 	}

@@ -84,7 +84,6 @@ func testGap(ctx context.Context, t *testing.T, gap float64) {
 	got := show(ctx, t, clip, false)
 	original, seen := decode(ctx, t, data, ""), decode(ctx, t, got.raw, "")
 	seen.checkStamps(t, original.numbers(t))
-	seen.checkTimes(t, original)
 	was, is := original.beeps(), seen.beeps()
 	if len(was) != len(is) {
 		t.Fatalf("beeps are heard at %v, at the publisher at %v", is, was)
@@ -194,11 +193,12 @@ func testAnotherSize(ctx context.Context, t *testing.T) {
 	if pictures < 171 {
 		t.Errorf("%d pictures are seen, want 180", pictures)
 	}
-	boxed := decode(ctx, t, got.raw, "240:180:40:0").pictures
+	boxed, last := decode(ctx, t, got.raw, "240:180:40:0").pictures, -1
 	for i, p := range boxed[len(boxed)-60:] {
-		if p.fault != nil || p.number != i+30 {
-			t.Fatalf("picture %d of the last 60 bears the number %d, error: %v; want %d, between bars", i, p.number, p.fault, i+30)
+		if p.fault != nil || p.number <= last {
+			t.Fatalf("picture %d of the last 60 bears the number %d after %d, between bars; error: %v", i, p.number, last, p.fault)
 		}
+		last = p.number
 	}
 	if n := len(decode(ctx, t, got.raw, "").beeps()); n != 6 {
 		t.Errorf("%d beeps are heard, want 6", n)

@@ -159,7 +159,7 @@ func (r *reading) container(body io.Reader, format string) error {
 	r.whole = d
 	r.units = newUnits(format)
 	if err := d.feed(body, r.units); err != nil {
-		d.ending.Store(true)
+		d.ending.Store(true) // its end is no failure of its own
 		d.process.Close()
 		<-d.over
 		return err

@@ -97,7 +97,10 @@ func New(span time.Duration, write func(media.Frame) error) *Queue {
 func (q *Queue) Open(kind media.Kind) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.tracks[kind].open, q.tracks[kind].behind = true, behind{before: assumed, since: time.Now()}
+	t := &q.tracks[kind]
+	t.open = true
+	t.behind.turn(time.Now())
+	t.behind.before = max(t.behind.before, assumed)
 }
 
 // Feed notes that a track's frames are under way up to that time, which isn't
@@ -138,6 +141,24 @@ func (q *Queue) Put(f media.Frame) (waited time.Duration, err error) {
 		q.signal()
 	}
 	return waited, q.err
+}
+
+// Full reports whether Put would wait.
+func (q *Queue) Full(f media.Frame) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.tracks[f.Kind].full(f.Time, q.span)
+}
+
+// Trim makes room for a frame: the oldest of its track go, up to one that can be
+// begun with.
+func (q *Queue) Trim(f media.Frame) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := &q.tracks[f.Kind]
+	for len(t.waiting) > 0 && (t.full(f.Time, q.span) || !t.waiting[0].Key) {
+		t.pop()
+	}
 }
 
 // full reports whether a frame of that time finds too many before it.
@@ -246,9 +267,14 @@ func (q *Queue) next(now time.Time) (f *media.Frame, wait time.Duration) {
 		}
 		other.silent = true
 	}
-	t.waiting = t.waiting[1:]
-	t.bytes -= len(first.Payload)
+	t.pop()
 	return &first.Frame, 0
+}
+
+// pop takes the first frame away.
+func (t *track) pop() {
+	t.bytes -= len(t.waiting[0].Payload)
+	t.waiting = t.waiting[1:]
 }
 
 // patience is how long the other track's frame of that time waits for this one,

@@ -224,3 +224,32 @@ func TestFull(t *testing.T) {
 		}
 	})
 }
+
+// TestTrim has a track begin with what is new, at a key frame, before anything is
+// written.
+func TestTrim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var written []time.Duration
+		q := interleave.New(interleave.Span, func(f media.Frame) error { written = append(written, f.Time); return nil })
+		frame := func(at time.Duration) media.Frame {
+			return media.Frame{Kind: media.Video, Time: at, Key: at%time.Second == 0, Payload: []byte{1}}
+		}
+		for at := time.Duration(0); at <= 5*time.Second; at += picture {
+			if f := frame(at); q.Full(f) {
+				q.Trim(f)
+			}
+			if waited, err := q.Put(frame(at)); waited > 0 || err != nil {
+				t.Fatalf("a frame waits for %v, error %v", waited, err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go q.Run(ctx)
+		if err := q.Finish(media.Video); err != nil {
+			t.Fatal(err)
+		}
+		if written[0] != 2*time.Second || len(written) != 76 {
+			t.Errorf("%d frames are left from %v on, want 76 from 2 s on", len(written), written[0])
+		}
+	})
+}

@@ -12,7 +12,6 @@ import (
 	"github.com/go-gst/go-gst/gst"
 	"github.com/go-gst/go-gst/gst/app"
 
-	"tureen/impl/interleave"
 	"tureen/impl/media"
 	"tureen/impl/transcode/pipe"
 	"tureen/impl/webm"
@@ -37,14 +36,12 @@ type branch struct {
 
 	span    extent // of what came from the demuxer
 	lag     lag
-	lastKey time.Duration // of the encoder's input
+	next    time.Duration // the earliest time that the encoder takes
+	lastKey time.Duration // of its last key frame
 
-	track    media.Track // once opened
-	headers  [][]byte    // of Vorbis, as they come
-	isOpen   bool
-	accepted bool // the proxy knows the track; fixed once announced
-
-	held []media.Frame // until announced
+	track   media.Track // once opened
+	headers [][]byte    // of Vorbis, as they come
+	isOpen  bool
 }
 
 func newBranch(g *graph, kind media.Kind, s *gst.Structure) *branch {
@@ -318,6 +315,10 @@ func fraction(s *gst.Structure, field string) (n, d int) {
 // admit decides on a picture that comes to the encoder, and has a key frame
 // made where one is due.
 func (b *branch) admit(at time.Duration) gst.PadProbeReturn {
+	if at < b.next {
+		return gst.PadProbeDrop
+	}
+	b.next = at + encoderTick
 	level, _ := b.waiting.GetProperty("current-level-buffers")
 	n, _ := level.(uint)
 	if b.lag.drop(at, time.Since(b.graph.began)-time.Duration(b.graph.waited.Load()), n > 0) {
@@ -329,6 +330,10 @@ func (b *branch) admit(at time.Duration) gst.PadProbeReturn {
 	}
 	return gst.PadProbeOK
 }
+
+// encoderTick is the least distance of two pictures that the encoder takes: one
+// of its ticks, which are of 1/90000 s. Anything less is an error to it.
+const encoderTick = time.Second/90_000 + 1
 
 // forceKey has the encoder make its next picture a key frame.
 func (b *branch) forceKey() {
@@ -348,7 +353,7 @@ func (b *branch) run(sink *app.Sink) {
 	}
 	b.graph.tell(closed{b})
 	<-b.graph.announced
-	if b.release() && b.graph.order.Finish(b.kind) == nil {
+	if b.graph.order.Finish(b.kind) == nil {
 		b.graph.tell(emptied{b})
 	}
 }
@@ -431,50 +436,29 @@ func vorbisTrack(headers [][]byte) (media.Track, bool) {
 	}, true
 }
 
-// hand passes a frame on, or keeps it until it can be; false when the proxy
-// doesn't take it.
+// hand passes a frame on; false when the proxy doesn't take it. Until the proxy
+// knows the tracks, as much is kept as the queue holds.
 func (b *branch) hand(f media.Frame) bool {
 	select {
 	case <-b.graph.announced:
-		return b.release() && b.put(f)
 	default:
-	}
-	b.held = append(b.held, f)
-	if f.Time-b.held[0].Time < interleave.Span {
-		return true
-	}
-	began := time.Now()
-	select {
-	case <-b.graph.announced:
-		b.graph.waited.Add(int64(time.Since(began)))
-		return b.release()
-	case <-b.graph.overdue:
-	}
-	// The other track is late. Viewers will want what is new then.
-	for len(b.held) > 1 && (f.Time-b.held[0].Time > interleave.Span || !b.held[0].Key) {
-		b.held = b.held[1:]
-	}
-	return true
-}
-
-// release passes on what was held.
-func (b *branch) release() bool {
-	held := b.held
-	b.held = nil
-	for _, f := range held {
-		if !b.put(f) {
-			return false
+		if b.graph.order.Full(f) {
+			b.wait(f)
 		}
-	}
-	return true
-}
-
-// put passes a frame on.
-func (b *branch) put(f media.Frame) bool {
-	if !b.accepted {
-		return true
 	}
 	waited, err := b.graph.order.Put(f)
 	b.graph.waited.Add(int64(waited))
 	return err == nil
+}
+
+// wait waits until the proxy knows the tracks. Where another track is late for
+// that, viewers will want what is new then: the oldest frames make room for f.
+func (b *branch) wait(f media.Frame) {
+	began := time.Now()
+	select {
+	case <-b.graph.announced:
+		b.graph.waited.Add(int64(time.Since(began)))
+	case <-b.graph.overdue:
+		b.graph.order.Trim(f)
+	}
 }

@@ -37,13 +37,15 @@ type graph struct {
 	order    *interleave.Queue
 	waited   atomic.Int64 // nanoseconds that frames had to wait for the proxy, or for it to know the tracks
 
-	announced chan struct{} // closed when the proxy knows the tracks
-	overdue   chan struct{} // closed when a track had its time to come
-	bytes     atomic.Int64  // of the body
-	body      atomic.Bool   // has ended
-	known     atomic.Bool   // the format has been recognised
+	announced chan struct{}     // closed when the proxy knows the tracks
+	accepted  [media.Kinds]bool // which these are; fixed then
+	overdue   chan struct{}     // closed when a track had its time to come
+	bytes     atomic.Int64      // of the body
+	body      atomic.Bool       // has ended
+	known     atomic.Bool       // the format has been recognised
 
 	mu       sync.Mutex // guards what follows
+	head     head
 	branches [media.Kinds]*branch
 }
 
@@ -79,9 +81,9 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 	g := &graph{
 		job: job, out: out, pipeline: pipeline, source: app.SrcFromElement(source), find: find, began: time.Now(),
 		events:    make(chan any, 64),
-		order:     interleave.New(interleave.Span, out.frame),
 		announced: make(chan struct{}), overdue: make(chan struct{}),
 	}
+	g.order = interleave.New(interleave.Span, g.frame)
 	find.GetStaticPad("sink").AddProbe(gst.PadProbeTypeEventDownstream, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
 		if event := info.GetEvent(); event != nil && event.Type() == gst.EventTypeCustomDownstream {
 			g.paused()
@@ -96,6 +98,14 @@ func newGraph(job pipe.Job, out *output) (*graph, error) {
 		return nil, fmt.Errorf("start a pipeline: %w", err)
 	}
 	return g, nil
+}
+
+// frame sends a frame of a track that the proxy knows.
+func (g *graph) frame(f media.Frame) error {
+	if !g.accepted[f.Kind] {
+		return nil
+	}
+	return g.out.frame(f)
 }
 
 // tell has run know of something.
@@ -113,6 +123,9 @@ func (g *graph) push(b []byte) {
 	}
 	buffer := gst.NewBufferFromBytes(b)
 	g.bytes.Add(int64(len(b)))
+	g.mu.Lock()
+	g.head.add(b)
+	g.mu.Unlock()
 	g.source.PushBuffer(buffer) // fails only when the graph has, which tells so itself
 	runtime.KeepAlive(buffer)
 }

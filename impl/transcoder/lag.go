@@ -17,7 +17,7 @@ type lag struct {
 
 const (
 	// maxLag is how much later a picture may be. It is what delay can grow by.
-	maxLag = 150 * time.Millisecond
+	maxLag = 300 * time.Millisecond
 	// drift is how much of time the mark is moved on by: a publisher's clock
 	// that runs slow isn't a slow encoder.
 	drift = 1000

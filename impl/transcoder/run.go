@@ -19,6 +19,9 @@ const (
 	// announces and that doesn't come: a fragmented MP4 holds two seconds of
 	// pictures, as a rule, before their sound.
 	lateSound = 2500 * time.Millisecond
+	// unannounced is how long a track is waited for that the container may hold
+	// or not: an MPEG-TS or FLV never says that it has no further ones.
+	unannounced = time.Second
 	// latePictures is how long sound waits for pictures: a stream that is
 	// joined in the middle begins to be seen with its next key frame.
 	latePictures = 10 * time.Second
@@ -48,7 +51,7 @@ func (g *graph) run() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go g.listen()
-	go g.order.Run(ctx)
+	go g.write(ctx)
 	var c course
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
@@ -64,6 +67,15 @@ func (g *graph) run() error {
 		if end := g.advance(&c, time.Now()); end != nil {
 			return end()
 		}
+	}
+}
+
+// write has frames written once the proxy knows their tracks.
+func (g *graph) write(ctx context.Context) {
+	select {
+	case <-g.announced:
+		g.order.Run(ctx)
+	case <-ctx.Done():
 	}
 }
 
@@ -91,6 +103,7 @@ func (c *course) note(event any) {
 // advance does what is due, and is what ends the graph once that is.
 func (g *graph) advance(c *course, now time.Time) (end func() error) {
 	branches := g.present()
+	c.whole = c.whole || len(branches) > 0 && g.announces(branches)
 	if !c.announced && (c.settled(branches, now) || c.failure != nil && len(c.opened) > 0) {
 		c.announced = true
 		if err := g.announce(c, branches); err != nil {
@@ -156,6 +169,14 @@ func (g *graph) present() []*branch {
 	return list
 }
 
+// announces reports whether the container says that it holds only the tracks of
+// these branches, without GStreamer's noticing.
+func (g *graph) announces(branches []*branch) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.head.kinds() == len(branches)
+}
+
 // hurry lets branches that wait for others go on.
 func (g *graph) hurry() {
 	select {
@@ -173,7 +194,7 @@ func (c *course) settled(branches []*branch, now time.Time) bool {
 	}
 	wait := time.Duration(0)
 	if !c.whole {
-		wait = lateSound
+		wait = unannounced
 	}
 	missing := false
 	for _, b := range branches {
@@ -210,7 +231,7 @@ func (g *graph) announce(c *course, branches []*branch) error {
 		} else {
 			continue
 		}
-		b.accepted = true
+		g.accepted[b.kind] = true
 		g.order.Open(b.kind)
 		a.Tracks = append(a.Tracks, pipe.Track{Input: b.input(), Output: track})
 	}
