@@ -283,14 +283,17 @@ func (d decoded) checkLips(t *testing.T, original decoded, rate int) {
 // flashes than in the original; the error is one that doesn't come. At few
 // pictures a second there may be no flashes to judge by.
 func (d decoded) lips(original decoded, rate int) (least, most time.Duration, err error) {
-	is, begun := d.apart(rate), false
+	is, shown, begun := d.apart(rate), d.when(), false
 	for second, distance := range original.apart(rate) {
 		if second == 0 {
 			continue // that beep may be cut: it begins with the sound
 		}
+		if _, flashes := shown[second*rate]; !flashes {
+			continue // which is for the judge of pictures
+		}
 		now, ok := is[second]
 		if !ok {
-			return 0, 0, fmt.Errorf("second %d has no beep, or no flash", second)
+			return 0, 0, fmt.Errorf("second %d has no beep", second)
 		}
 		if shift := now - distance; !begun {
 			least, most, begun = shift, shift, true

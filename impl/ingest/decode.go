@@ -156,7 +156,7 @@ func (r *reading) container(body io.Reader, format string) error {
 	if err != nil {
 		return err
 	}
-	r.whole = d
+	r.whole, r.format = d, format
 	r.units = newUnits(format)
 	if err := d.feed(body, r.units); err != nil {
 		d.ending.Store(true) // its end is no failure of its own

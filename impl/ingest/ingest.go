@@ -164,8 +164,9 @@ type reading struct {
 	demuxer *webm.Demuxer // of a document; nil inside of headers
 	parting *parting      // of a document of which some tracks are transcoded, once frames of it have come
 
-	whole *decoding // of a container that isn't Matroska
-	units units     // of that
+	whole  *decoding // of a container that isn't Matroska
+	units  units     // of that
+	format string    // of that, as recognise names it
 }
 
 func (r *reading) run() {
@@ -201,6 +202,8 @@ func (r *reading) read() (err error) {
 func (r *reading) pause() bool {
 	var s Summary
 	switch {
+	case r.whole != nil && r.format == "":
+		return false // what nobody knows has no headers either
 	case r.whole != nil:
 		if held := r.whole.process.Pause(); held == pipe.HeldMuch || held == pipe.HeldNone && !r.units.paused() {
 			return false
