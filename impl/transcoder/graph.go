@@ -43,6 +43,7 @@ type graph struct {
 	bytes     atomic.Int64      // of the body
 	body      atomic.Bool       // has ended
 	known     atomic.Bool       // the format has been recognised
+	bursts    atomic.Bool       // its tracks come in turns, each for a second or more
 
 	mu       sync.Mutex // guards what follows
 	head     head
@@ -194,6 +195,7 @@ func (g *graph) demux(name string, source *gst.Pad) error {
 	if err != nil {
 		return err
 	}
+	g.bursts.Store(name == "qtdemux" || name == "oggdemux") // by fragments, by pages
 	if err := g.pipeline.Add(demuxer); err != nil {
 		return err
 	}

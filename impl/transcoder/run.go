@@ -19,6 +19,9 @@ const (
 	// announces and that doesn't come: a fragmented MP4 holds two seconds of
 	// pictures, as a rule, before their sound.
 	lateSound = 2500 * time.Millisecond
+	// laterSound is likewise where sound comes beside its pictures, and can be
+	// announced before it does.
+	laterSound = 400 * time.Millisecond
 	// unannounced is how long a track is waited for that the container may hold
 	// or not: an MPEG-TS or FLV never says that it has no further ones.
 	unannounced = time.Second
@@ -205,13 +208,21 @@ func (c *course) settled(branches []*branch, now time.Time) bool {
 		if b.kind == media.Video {
 			wait = max(wait, latePictures)
 		} else {
-			wait = max(wait, lateSound)
+			wait = max(wait, b.lateness())
 		}
 	}
 	if len(c.opened) == 0 && missing && !c.foretold(branches) {
 		return false
 	}
 	return len(branches) > 0 && (len(c.opened) > 0 || missing) && now.Sub(c.since) >= wait
+}
+
+// lateness is how long a sound track is waited for.
+func (b *branch) lateness() time.Duration {
+	if b.graph.bursts.Load() || !b.foretellable() {
+		return lateSound
+	}
+	return laterSound
 }
 
 // foretold reports whether all tracks can be announced before they come.
