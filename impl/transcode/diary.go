@@ -8,7 +8,7 @@ import (
 
 // maxLines is how much of what a transcoder says is passed on: GStreamer can
 // complain of every frame of a damaged stream.
-const maxLines = 400
+const maxLines = 40
 
 // maxLine is where a line is cut.
 const maxLine = 1 << 10

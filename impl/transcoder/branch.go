@@ -36,6 +36,7 @@ type branch struct {
 
 	span    extent // of what came from the demuxer
 	lag     lag
+	beat    metronome
 	next    time.Duration // the earliest time that the encoder takes
 	lastKey time.Duration // of its last key frame
 
@@ -73,7 +74,7 @@ const (
 		"vp8enc name=encoder deadline=1 cpu-used=8 lag-in-frames=0 end-usage=cbr keyframe-max-dist=1000 " +
 		"min-quantizer=4 max-quantizer=56 buffer-initial-size=500 buffer-optimal-size=600 buffer-size=1000 " +
 		"undershoot=95 static-threshold=1 timebase=1/90000 ! "
-	audioChain = "audioconvert name=entry ! audioresample ! capsfilter name=shape ! vorbisenc name=encoder tolerance=5000000 hard-resync=true ! "
+	audioChain = "audioconvert name=entry ! audioresample ! capsfilter name=shape ! vorbisenc name=encoder ! "
 	sinkChain  = "appsink name=sink sync=false async=false max-buffers=8"
 )
 
@@ -247,8 +248,46 @@ func (b *branch) prepare() (err error) {
 		b.encoder.GetStaticPad("sink").AddProbe(gst.PadProbeTypeBuffer, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
 			return b.admit(time.Duration(info.GetBuffer().PresentationTimestamp()))
 		})
+		return nil
 	}
+	var origin gst.ClockTime // between the encoder's stamps and the metronome's clock
+	begun, latest := false, gst.NewSegment()
+	b.encoder.GetStaticPad("sink").AddProbe(watched, func(_ *gst.Pad, info *gst.PadProbeInfo) gst.PadProbeReturn {
+		if info.Type()&gst.PadProbeTypeBuffer == 0 {
+			return follow(info.GetEvent(), latest, begun)
+		}
+		buffer := info.GetBuffer()
+		pts := buffer.PresentationTimestamp()
+		at, ok := b.time(pts, latest)
+		if !ok {
+			return gst.PadProbeDrop
+		}
+		form := b.form.Load()
+		const sample = 4 // bytes; vorbisenc takes floats (audio/x-raw, F32LE)
+		now, ok := b.beat.place(at, buffer.GetSize()/int64(sample*form.channels), form.rate)
+		if !ok {
+			return gst.PadProbeDrop
+		}
+		if !begun {
+			begun, origin = true, pts-gst.ClockTime(now)
+		}
+		buffer.SetPresentationTimestamp(origin + gst.ClockTime(now))
+		return gst.PadProbeOK
+	})
 	return nil
+}
+
+// follow notes the segments that sound comes in. The encoder keeps the one in
+// which it began: what others say is in the times that the metronome keeps.
+func follow(event *gst.Event, latest *gst.Segment, begun bool) gst.PadProbeReturn {
+	if event == nil || event.Type() != gst.EventTypeSegment {
+		return gst.PadProbeOK
+	}
+	event.CopySegment(latest)
+	if begun {
+		return gst.PadProbeDrop
+	}
+	return gst.PadProbeOK
 }
 
 // undecodable tells that no decoder is there for what the track holds.
@@ -378,6 +417,9 @@ func (b *branch) frame(sample *gst.Sample) (media.Frame, bool) {
 		return media.Frame{}, false
 	}
 	f.Time = at
+	if b.encoder != nil && b.kind == media.Audio {
+		f.Time = b.beat.back(at)
+	}
 	return f, true
 }
 
