@@ -283,6 +283,7 @@ func TestParseTarget(t *testing.T) {
 		{"http://127.0.0.1:8000/", "x", "/stream/x"},
 		{"http://127.0.0.1/stream/demo", "", "/stream/demo"},
 		{"http://[::1]:8000/live/any%20thing?key=1", "", "/live/any%20thing?key=1"},
+		{"https://127.0.0.1", "x", "/stream/x"},
 	}
 	for _, test := range tests {
 		target, err := ParseTarget(t.Context(), test.url, test.session)
@@ -295,7 +296,7 @@ func TestParseTarget(t *testing.T) {
 		t.Errorf("own session: %+v, %v", own, err)
 	}
 	for _, bad := range [][2]string{
-		{"https://127.0.0.1", ""},
+		{"ftp://127.0.0.1", ""},
 		{"127.0.0.1:8000", ""},
 		{"http://", ""},
 		{"http://user@127.0.0.1", ""},

@@ -37,7 +37,7 @@ func TestUsage(t *testing.T) {
 		{"--target x --duration 0s", report.NoVerdict, "--duration: more than 0"},
 		{"--target x --ramp=-1s", report.NoVerdict, "--ramp: not below 0"},
 		{"--target x --frames 3", report.NoVerdict, "unknown flag --frames"},
-		{"--target 127.0.0.1:8000", report.NoVerdict, "no http URL"},
+		{"--target 127.0.0.1:8000", report.NoVerdict, "no http or https URL"},
 		{"--target http://127.0.0.1:1 --input no-such", report.NoVerdict, "unknown fixture"},
 		{"--target http://127.0.0.1:1 --calibration 100ms", report.NoVerdict, "refused"},
 		{"publish --target http://127.0.0.1:1", report.NoVerdict, "refused"},

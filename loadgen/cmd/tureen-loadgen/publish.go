@@ -72,6 +72,18 @@ func (c *publishCommand) Run(a *app) error {
 	return nil
 }
 
+// measurable says what is measured of an input.
+func measurable(name string) string {
+	source, err := publish.Open(name)
+	switch {
+	case err != nil:
+		return "can't be published: " + err.Error()
+	case source.Restarts:
+		return "can be published, but not measured: its timestamps begin anew"
+	}
+	return source.Measurable()
+}
+
 type listCommand struct{}
 
 // Run lists the fixtures.
@@ -85,7 +97,7 @@ func (listCommand) Run(a *app) error {
 		if clip.Malformed {
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.1f s\t%d kB\t%s\n", name, clip.Container, clip.Duration.Seconds(), len(clip.Data)/1000, clip.Description)
+		fmt.Fprintf(w, "%s\t%s\t%.1f s\t%d kB\t%s\t%s\n", name, clip.Container, clip.Duration.Seconds(), len(clip.Data)/1000, clip.Description, measurable(name))
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("listing inputs: %w", err)
