@@ -245,5 +245,5 @@ func (f Figure) ratios() string {
 	if len(f.Ratios) == 0 {
 		return "–\t\t"
 	}
-	return fmt.Sprintf("%.3f\t%.3f\t%.3f", f.Ratio, f.Low, f.High)
+	return fmt.Sprintf("%.3g\t%.3g\t%.3g", f.Ratio, f.Low, f.High)
 }

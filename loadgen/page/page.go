@@ -26,7 +26,7 @@ var parsed = template.Must(template.New("page").Funcs(template.FuncMap{
 	"mib":  func(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
 	"kib":  func(n int64) string { return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10)) },
 	"fix1": func(v float64) string { return fmt.Sprintf("%.1f", v) },
-	"fix3": func(v float64) string { return fmt.Sprintf("%.3f", v) },
+	"fix3": func(v float64) string { return fmt.Sprintf("%.3g", v) },
 }).Parse(source))
 
 // ms shows µs as milliseconds.

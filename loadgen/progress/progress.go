@@ -37,14 +37,14 @@ func New(w io.Writer) Display {
 	return &lines{w: w}
 }
 
-// IsTerminal tells whether a writer is a terminal.
+// IsTerminal tells whether a writer is a terminal that can be drawn on: one that knows how wide it is.
 func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {
 		return false
 	}
-	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
-	return err == nil
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	return err == nil && size.Col > 0
 }
 
 // figures says in words how far a run has come.

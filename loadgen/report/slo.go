@@ -332,6 +332,9 @@ func (m metric) words(v float64) string {
 	case duration:
 		return ms(int64(v)) + " ms"
 	case bytes:
+		if v >= 1<<20 {
+			return mib(int64(v))
+		}
 		return kib(int64(v))
 	case ratio:
 		return strconv.FormatFloat(v, 'f', 2, 64)

@@ -271,7 +271,8 @@ func (t *trial) calibrate(ctx context.Context) (stop func(), err error) {
 		if p99 <= t.cfg.MaxNoise || try == calibrations || ctx.Err() != nil {
 			break
 		}
-		t.cfg.Progress.Say("noise floor %v at p99, above %v; calibrating again", p99, t.cfg.MaxNoise)
+		t.cfg.Progress.Say("noise floor %v at p99, above %v", p99, t.cfg.MaxNoise)
+		t.cfg.Progress.Phase("calibrating again", t.cfg.Calibration)
 	}
 	return stop, nil
 }

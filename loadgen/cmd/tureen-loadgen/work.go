@@ -32,6 +32,7 @@ type work struct {
 	Late     time.Duration `default:"250ms" help:"Latency above which a frame counts as late."`
 	SLO      string        `name:"slo" placeholder:"CONDITIONS" help:"What must hold, such as 'p99<75ms,lost==0,join_p99<20ms'. What it names is judged by it; everything else must be faultless, as without it. 'metrics' lists the metrics."`
 
+	MaxNoise    time.Duration `default:"25ms" help:"Noise floor at p99, before the run, above which there is no verdict. Higher ones are for trying things out on a busy machine."`
 	Calibration time.Duration `default:"2s" help:"Time to measure the noise floor before."`
 	Threads     int           `default:"0" help:"Threads that read the viewers' sockets; 0 chooses by the machine's cores."`
 }
@@ -51,6 +52,8 @@ func (w *work) Validate() error {
 		return errors.New("--ramp: not below 0")
 	case w.Churn != 0 && w.Churn < 2*measure.Farewell:
 		return fmt.Errorf("--churn: at least %v", 2*measure.Farewell)
+	case w.MaxNoise <= 0:
+		return errors.New("--max-noise: more than 0")
 	case w.Late <= 0:
 		return errors.New("--late: more than 0")
 	case w.Calibration < 0:
@@ -84,7 +87,7 @@ const noiseInput = "webm-load"
 func (w *work) config(ctx context.Context, at place) (trial.Config, error) {
 	cfg := trial.Config{
 		Publishers: w.Publishers, Viewers: w.Viewers, Ramp: w.Ramp, Churn: w.Churn, Seed: w.Seed, Slow: w.Slow, Duration: w.Duration,
-		HTTP2: w.HTTP2, Late: w.Late, Calibration: w.Calibration, Threads: w.Threads, PIDs: at.pids,
+		HTTP2: w.HTTP2, Late: w.Late, Calibration: w.Calibration, MaxNoise: w.MaxNoise, Threads: w.Threads, PIDs: at.pids,
 	}
 	var err error
 	if cfg.Target, err = trial.ParseTarget(ctx, at.target, at.session); err != nil {
