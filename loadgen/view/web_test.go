@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +23,7 @@ func webServer(t *testing.T, secure bool, handler http.HandlerFunc) (*httptest.S
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // some viewers break off
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP1(true)
 	server.Config.Protocols.SetHTTP2(true)
@@ -132,7 +134,6 @@ func TestWhyWebViewersEnd(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			server, trust := webServer(t, true, test.handler)
-			server.Config.ErrorLog = nil
 			if !test.trusted {
 				trust.RootCAs = x509.NewCertPool()
 			}

@@ -26,11 +26,10 @@ type work struct {
 	Slow       int           `default:"0" help:"Number of slow viewers that join beside them half way: they never read, read 1 KB/s, half-close, or vanish and come again. Latencies are then also reported without and beside them."`
 	Duration   time.Duration `default:"30s" help:"Time to measure after the last viewer is to join."`
 
-	HTTP2    bool          `name:"http2" help:"Viewers speak HTTP/2; without TLS by prior knowledge. The publisher speaks HTTP/1.1."`
-	Insecure bool          `help:"Trust any certificate of an https target."`
-	CA       string        `name:"ca" type:"path" placeholder:"FILE" help:"Trust the certificate authorities in this PEM file, and no others."`
-	Late     time.Duration `default:"250ms" help:"Latency above which a frame counts as late."`
-	SLO      string        `name:"slo" placeholder:"CONDITIONS" help:"What must hold, such as 'p99<75ms,lost==0,join_p99<20ms'. What it names is judged by it; everything else must be faultless, as without it. 'metrics' lists the metrics."`
+	HTTP2 bool `name:"http2" help:"Viewers speak HTTP/2; without TLS by prior knowledge. The publisher speaks HTTP/1.1."`
+	trusting
+	Late time.Duration `default:"250ms" help:"Latency above which a frame counts as late."`
+	SLO  string        `name:"slo" placeholder:"CONDITIONS" help:"What must hold, such as 'p99<75ms,lost==0,join_p99<20ms'. What it names is judged by it; everything else must be faultless, as without it. 'metrics' lists the metrics."`
 
 	MaxNoise    time.Duration `default:"25ms" help:"Noise floor at p99, before the run, above which there is no verdict. Higher ones are for trying things out on a busy machine."`
 	Calibration time.Duration `default:"2s" help:"Time to measure the noise floor before."`
@@ -60,11 +59,9 @@ func (w *work) Validate() error {
 		return errors.New("--calibration: not below 0")
 	case w.Threads < 0:
 		return errors.New("--threads: not below 0")
-	case w.Insecure && w.CA != "":
-		return errors.New("--insecure and --ca: one or the other")
 	}
-	if w.SLO == "" {
-		return nil
+	if err := w.trusting.Validate(); err != nil || w.SLO == "" {
+		return err
 	}
 	if _, err := report.ParseSLO(w.SLO); err != nil {
 		return fmt.Errorf("--slo: %w", err)
@@ -93,19 +90,15 @@ func (w *work) config(ctx context.Context, at place) (trial.Config, error) {
 	if cfg.Target, err = trial.ParseTarget(ctx, at.target, at.session); err != nil {
 		return cfg, err
 	}
-	if cfg.Target.TLS != nil {
-		if err := w.trust(cfg.Target.TLS); err != nil {
-			return cfg, err
-		}
+	if err := w.trust(cfg.Target.TLS); err != nil {
+		return cfg, err
 	}
 	if at.publishTo != "" {
 		if cfg.Ingest, err = trial.ParseIngest(ctx, at.publishTo); err != nil {
 			return cfg, err
 		}
-		if cfg.Ingest.TLS != nil {
-			if err := w.trust(cfg.Ingest.TLS); err != nil {
-				return cfg, err
-			}
+		if err := w.trust(cfg.Ingest.TLS); err != nil {
+			return cfg, err
 		}
 	}
 	if w.SLO != "" {
@@ -124,8 +117,25 @@ func (w *work) config(ctx context.Context, at place) (trial.Config, error) {
 	return cfg, nil
 }
 
-// trust sets whose certificates are believed.
-func (w *work) trust(config *tls.Config) error {
+// trusting is the flags that say whose certificates are believed.
+type trusting struct {
+	Insecure bool   `help:"Trust any certificate of an https target."`
+	CA       string `name:"ca" type:"path" placeholder:"FILE" help:"Trust the certificate authorities in this PEM file, and no others."`
+}
+
+// Validate refuses two answers to one question.
+func (w *trusting) Validate() error {
+	if w.Insecure && w.CA != "" {
+		return errors.New("--insecure and --ca: one or the other")
+	}
+	return nil
+}
+
+// trust sets whose certificates are believed; without TLS there is none to set.
+func (w *trusting) trust(config *tls.Config) error {
+	if config == nil {
+		return nil
+	}
 	config.InsecureSkipVerify = w.Insecure
 	if w.CA == "" {
 		return nil
