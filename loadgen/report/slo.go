@@ -351,18 +351,12 @@ func Floor(name string) float64 {
 	case duration:
 		return 500
 	case bytes:
-		return 1 << 10
-	case ratio:
-		if name == "cpu" {
-			return 1
+		if name == "rss_per_viewer" {
+			return 16 << 10
 		}
-		return 0.1
+		return 1 << 20
+	case ratio:
+		return 1
 	}
 	return 0
-}
-
-// IsMetric tells whether there is a metric of this name.
-func IsMetric(name string) bool {
-	_, ok := metrics[name]
-	return ok
 }

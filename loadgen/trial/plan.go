@@ -61,7 +61,6 @@ type stream struct {
 	path    string
 	start   time.Duration // of its schedule, since the epoch
 	viewers []view.Viewer // with consecutive identifiers
-	group   *measure.Group
 }
 
 // seat shares visits among streams, viewer by viewer in turns, and numbers them from 0 on, stream by stream.

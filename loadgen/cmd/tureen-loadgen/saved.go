@@ -21,7 +21,7 @@ type diffCommand struct {
 // Help is what --help says besides.
 func (c *diffCommand) Help() string {
 	return `Holds a run against an earlier one of the same work. A figure is worse when it has risen by more than --worse, and by more
-than 0.5 ms, 1 KiB, 1 % of a core or, of counts, nothing.
+than 0.5 ms, 1 MiB (16 KiB for a viewer), 1 % of a core, 1 of fairness or, of counts, nothing.
 
 Exit codes: 0 nothing is worse; 1 something is; 2 the reports can't be held against each other.
 
