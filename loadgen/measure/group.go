@@ -59,7 +59,8 @@ type Group struct {
 	head      *hdrhistogram.Histogram
 	key       *hdrhistogram.Histogram
 	jumps     int64
-	nameless  int64 // key frames that couldn't be identified
+	nameless  int64                     // key frames that couldn't be identified
+	spare     []*hdrhistogram.Histogram // of viewers who have gone
 	transcode [2]int64
 	passed    [2]int64
 }
@@ -89,7 +90,8 @@ type viewer struct {
 	tracks  [2]track
 	pending []view.Event
 
-	latency *hdrhistogram.Histogram // null without a chart
+	latency *hdrhistogram.Histogram // nil without a chart, and once it has gone
+	spread  Spread                  // of its latency, once it has gone
 	late    int64
 	heard   time.Duration // when the leading track's newest frame came
 	waiting bool          // heard is set
@@ -164,7 +166,7 @@ func (g *Group) note(v *viewer, p int, f slot, late time.Duration) {
 	}
 	if g.Chart != nil {
 		if v.latency == nil {
-			v.latency = hdrhistogram.New(1, 60_000_000, 2)
+			v.latency = g.takeHistogram()
 		}
 		record(v.latency, late)
 		g.Chart.note(v.id, g.start+f.due, late)
@@ -177,6 +179,29 @@ func (g *Group) note(v *viewer, p int, f slot, late time.Duration) {
 		part = 1
 	}
 	record(g.parts[p][part], late)
+}
+
+// takeHistogram returns an empty histogram for a viewer's own latencies. They go from viewer to viewer, because a long run
+// of viewers that come and go has very many of these.
+func (g *Group) takeHistogram() *hdrhistogram.Histogram {
+	last := len(g.spare) - 1
+	if last < 0 {
+		return hdrhistogram.New(1, 60_000_000, 2)
+	}
+	h := g.spare[last]
+	g.spare = g.spare[:last]
+	return h
+}
+
+// giveHistogram sums up and takes back the histogram of a viewer that has gone.
+func (g *Group) giveHistogram(v *viewer) {
+	if v.latency == nil {
+		return
+	}
+	v.spread = SpreadOf(v.latency)
+	v.latency.Reset()
+	g.spare = append(g.spare, v.latency)
+	v.latency = nil
 }
 
 // EndAt ends the counting earlier than planned.
@@ -196,6 +221,7 @@ func (g *Group) handle(e *view.Event) {
 		g.arrived(v, e)
 	case view.Ended:
 		v.gone, v.reason, v.pending = true, e.Reason, nil
+		g.giveHistogram(v)
 		if v.status == 200 && e.At >= g.end {
 			v.reason = view.Stopped // a stream may end when the run does
 		} else if e.Detail != nil {

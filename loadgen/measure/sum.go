@@ -111,10 +111,11 @@ func (g *Group) seen(i int) Seen {
 	s := Seen{
 		Viewer: g.first + int32(i), Join: v.join.Seconds(), Late: v.late, Stalls: v.stalls, Stalled: v.stalled.Microseconds(),
 	}
+	spread := v.spread
 	if v.latency != nil {
-		spread := SpreadOf(v.latency)
-		s.Frames, s.P50, s.P99, s.Max = spread.Count, spread.P50, spread.P99, spread.Max
+		spread = SpreadOf(v.latency)
 	}
+	s.Frames, s.P50, s.P99, s.Max = spread.Count, spread.P50, spread.P99, spread.Max
 	// What has stopped and doesn't come again is a stall too.
 	if until := g.until(v); v.counted() && v.begun && until-v.heard > g.Stall+g.longest() {
 		s.Stalls++

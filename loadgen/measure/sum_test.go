@@ -115,8 +115,12 @@ func TestLeaving(t *testing.T) {
 	viewers := two()
 	viewers[0].Leave = leave
 	g, _ := playTo(t, viewers, gone, fine)
+	before := g.Result().Each[0]
 	g.handle(&view.Event{Type: view.Ended, Viewer: 0, At: leave, Reason: view.Stopped})
 	r := g.Result()
+	if r.Each[0] != before || before.Frames == 0 || len(g.spare) != 1 || g.takeHistogram().TotalCount() != 0 {
+		t.Errorf("it had seen %+v, and once it is gone %+v; %d histograms to spare", before, r.Each[0], len(g.spare))
+	}
 	stayed := due(source, webm.Video, request)
 	counted := stayed - due(source, webm.Video, leave-Farewell)
 	if v := r.Tracks["video"]; v.Lost != 0 || v.Expected != counted+stayed || r.Stalls.Count != 0 {

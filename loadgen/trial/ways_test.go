@@ -29,13 +29,15 @@ func TestOverTLS(t *testing.T) {
 			if r.Verdict.Exit != report.FallsShort || r.Tracks["video"].Lost != 1 || r.Viewers.Watching != viewers || r.BytesRead == 0 {
 				t.Errorf("verdict %+v, viewers %+v, video %+v", r.Verdict, r.Viewers, r.Tracks["video"])
 			}
-			want := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[http2]
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			for i, proto := range s.protocols[:viewers] {
-				if proto != want {
-					t.Errorf("viewer %d speaks %s, not %s", i, proto, want)
-				}
+			spoken := map[string]int{}
+			for _, proto := range s.protocols {
+				spoken[proto]++
+			}
+			// Slow viewers, who come again and again, speak HTTP/1.1.
+			if http2 && spoken["HTTP/2.0"] != viewers || !http2 && spoken["HTTP/1.1"] < viewers || spoken["HTTP/1.1"] == 0 {
+				t.Errorf("viewers speak %v", spoken)
 			}
 		})
 	}

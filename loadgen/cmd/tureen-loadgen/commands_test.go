@@ -136,7 +136,7 @@ func TestBusyMachineGivesNoVerdict(t *testing.T) {
 func TestResultsAreSavedShownAndHeldAgainstEachOther(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	fast, slow := startRelay(t, &relay{}), startRelay(t, &relay{delay: 150 * time.Millisecond})
+	fast, slow := startRelay(t, &relay{}), startRelay(t, &relay{delay: 600 * time.Millisecond})
 	old, newer, html := filepath.Join(dir, "old.json"), filepath.Join(dir, "new.json"), filepath.Join(dir, "old.html")
 	for target, file := range map[string]string{fast: old, slow: newer} {
 		code, stdout, stderr := invoke(t.Context(), quick("--target", target, "--json", file, "--html", file+".html")...)
@@ -172,7 +172,7 @@ func TestResultsAreSavedShownAndHeldAgainstEachOther(t *testing.T) {
 
 func TestCompare(t *testing.T) {
 	t.Parallel()
-	fast, slow := startRelay(t, &relay{}), startRelay(t, &relay{delay: 150 * time.Millisecond})
+	fast, slow := startRelay(t, &relay{}), startRelay(t, &relay{delay: 600 * time.Millisecond})
 	file := filepath.Join(t.TempDir(), "compare.json")
 	code, stdout, stderr := invoke(t.Context(), quick("compare", fast, slow, "--rounds", "2", "--limit", "p50<=3", "--json", file)...)
 	if code != report.FallsShort || !strings.Contains(stdout, "p50 is") {
