@@ -263,29 +263,35 @@ func (t *trial) calibrate(ctx context.Context) (stop func(), err error) {
 		return nil, err
 	}
 	for try := 1; ; try++ {
-		if err := t.measureNoise(ctx); err != nil {
-			stop()
-			return nil, err
-		}
-		p99 := t.report.Noise.Before.Quantile99()
-		if p99 <= t.cfg.MaxNoise || try == calibrations || ctx.Err() != nil {
+		t.measureNoise(ctx)
+		before := t.report.Noise.Before
+		p99 := before.Quantile99()
+		if before.Count > 0 && p99 <= t.cfg.MaxNoise || ctx.Err() != nil {
 			break
 		}
-		t.cfg.Progress.Say("noise floor %v at p99, above %v", p99, t.cfg.MaxNoise)
+		if try == calibrations && before.Count == 0 {
+			stop()
+			return nil, fmt.Errorf("%w: machine too busy: nothing came through the loop-back pipe in %v, tried %d times",
+				ErrNoRun, t.cfg.Calibration, try)
+		}
+		if try == calibrations {
+			break
+		}
+		if before.Count == 0 {
+			t.cfg.Progress.Say("nothing came through the loop-back pipe")
+		} else {
+			t.cfg.Progress.Say("noise floor %v at p99, above %v", p99, t.cfg.MaxNoise)
+		}
 		t.cfg.Progress.Phase("calibrating again", t.cfg.Calibration)
 	}
 	return stop, nil
 }
 
 // measureNoise measures the noise floor once.
-func (t *trial) measureNoise(ctx context.Context) error {
+func (t *trial) measureNoise(ctx context.Context) {
 	t.collector.Do(t.noise.Reset)
 	sleep(ctx, max(t.cfg.Calibration, calibrateMin)+leadTime)
 	t.collector.Do(func() { t.report.Noise.Before = t.noise.Latencies() })
-	if ctx.Err() == nil && t.report.Noise.Before.Count == 0 {
-		return fmt.Errorf("%w: nothing came through the loop-back pipe in %v", ErrNoRun, t.cfg.Calibration)
-	}
-	return nil
 }
 
 // startNoise lets one viewer for each thread join the pipe, and publishes to them.

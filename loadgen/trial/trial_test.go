@@ -57,7 +57,7 @@ func try(t *testing.T, s *server, input string) *report.Report {
 
 // once has a fault hit one viewer's n-th live frame, or a later one if that is a key frame or sound.
 func once(times int, delay time.Duration) func(int, int, webm.Frame) (int, time.Duration) {
-	const faulty, from = 2, 12
+	const faulty, from = 2, 40 // well after the join, for frames that were due before it don't count
 	done := false
 	return func(viewer, n int, f webm.Frame) (int, time.Duration) {
 		if viewer != faulty || done || n < from || f.Key {

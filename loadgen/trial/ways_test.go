@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func TestOverTLS(t *testing.T) {
 			s := &server{onFrame: once(0, 0)}
 			url, trust := serveTLS(t, s)
 			cfg := config(t, url, "webm-load")
-			cfg.Target.TLS.RootCAs, cfg.HTTP2, cfg.Slow = trust, http2, 2
+			cfg.Target.TLS.RootCAs, cfg.HTTP2 = trust, http2
 			r, err := Run(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
@@ -31,15 +32,29 @@ func TestOverTLS(t *testing.T) {
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			spoken := map[string]int{}
-			for _, proto := range s.protocols {
-				spoken[proto]++
-			}
-			// Slow viewers, who come again and again, speak HTTP/1.1.
-			if http2 && spoken["HTTP/2.0"] != viewers || !http2 && spoken["HTTP/1.1"] < viewers || spoken["HTTP/1.1"] == 0 {
-				t.Errorf("viewers speak %v", spoken)
+			want := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[http2]
+			if len(s.protocols) != viewers || slices.ContainsFunc(s.protocols, func(proto string) bool { return proto != want }) {
+				t.Errorf("viewers speak %v, not %s", s.protocols, want)
 			}
 		})
+	}
+}
+
+// Slow viewers come by TLS too, and speak HTTP/1.1 whatever the others do.
+func TestSlowOverTLS(t *testing.T) {
+	t.Parallel()
+	s := &server{}
+	url, trust := serveTLS(t, s)
+	cfg := config(t, url, "webm-load")
+	cfg.Target.TLS.RootCAs, cfg.HTTP2, cfg.Slow = trust, true, 2
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.protocols, "HTTP/1.1") || r.Viewers.Watching != viewers {
+		t.Errorf("viewers speak %v, %+v", s.protocols, r.Viewers)
 	}
 }
 

@@ -93,7 +93,7 @@ func TestRunWritesJSON(t *testing.T) {
 	defer server.Close()
 	path := filepath.Join(t.TempDir(), "run.json")
 	code, stdout, stderr := invoke(t.Context(), "--target", server.URL, "--viewers", "2", "--ramp", "0s",
-		"--duration", "100ms", "--calibration", "100ms", "--json", path)
+		"--duration", "100ms", "--calibration", "300ms", "--json", path)
 	var r report.Report
 	data, err := os.ReadFile(path)
 	if err != nil {
