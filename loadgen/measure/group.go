@@ -14,6 +14,15 @@ import (
 	"tureen/loadgen/webm"
 )
 
+// What counts as late and as a stall unless a group is told otherwise.
+const (
+	DefaultLate  = 250 * time.Millisecond // what the contract allows at the 99th percentile
+	DefaultStall = 500 * time.Millisecond
+)
+
+// Farewell is how long before it leaves frames cease to count for a viewer: those due later may still be on their way.
+const Farewell = time.Second
+
 const (
 	maxPending  = 8192 // events of one viewer that wait until its first key frame is identified
 	maxPictures = 4096 // stamps remembered
@@ -26,6 +35,12 @@ type Group struct {
 	ReadStamp func(picture []byte) (int, error)
 	// NeedPictures is called when a key frame is met that isn't the publisher's, so that its stamp must be read.
 	NeedPictures func()
+	// Late is the latency above which a frame counts as late.
+	Late time.Duration
+	// Stall is how much later than by the clip's own times a frame must follow the one before it to be a stall.
+	Stall time.Duration
+	// Chart, if set, is drawn, and viewers' own latencies are kept.
+	Chart *Chart
 
 	first   int32
 	start   time.Duration // of the publisher's schedule, since the epoch
@@ -44,20 +59,23 @@ type Group struct {
 	head      *hdrhistogram.Histogram
 	key       *hdrhistogram.Histogram
 	jumps     int64
-	nameless  int64 // key frames that couldn't be identified
+	nameless  int64                     // key frames that couldn't be identified
+	spare     []*hdrhistogram.Histogram // of viewers who have gone
 	transcode [2]int64
 	passed    [2]int64
 }
 
 // tally is what was counted of a track over all viewers.
 type tally struct {
-	received, duplicated, disordered, unmatched, altered int64
+	received, duplicated, disordered, unmatched, altered, late int64
 }
 
 // viewer is what is known of one viewer.
 type viewer struct {
+	id        int32
 	join      time.Duration // when it was to connect
 	sent      time.Duration // when it sent its request
+	leave     time.Duration // frames due from here on don't count for it; 0: those of the run do
 	connected bool
 	status    int16
 	begun     bool // a frame to begin with has arrived: a key frame, or any when there is no video
@@ -71,6 +89,14 @@ type viewer struct {
 	order   int64         // and that frame's place in the order of sending
 	tracks  [2]track
 	pending []view.Event
+
+	latency *hdrhistogram.Histogram // nil without a chart, and once it has gone
+	spread  Spread                  // of its latency, once it has gone
+	late    int64
+	heard   time.Duration // when the leading track's newest frame came
+	waiting bool          // heard is set
+	stalls  int64
+	stalled time.Duration
 }
 
 // track is what a viewer has received of a track.
@@ -95,7 +121,7 @@ var Kinds = [2]webm.Kind{webm.Video, webm.Audio}
 func NewGroup(source *publish.Source, start, end time.Duration, viewers []view.Viewer) *Group {
 	g := &Group{
 		start: start, end: end, viewers: make([]viewer, len(viewers)), stamps: map[uint64]int{},
-		connect: newHistogram(), head: newHistogram(), key: newHistogram(),
+		connect: newHistogram(), head: newHistogram(), key: newHistogram(), Late: DefaultLate, Stall: DefaultStall,
 	}
 	for i, kind := range Kinds {
 		g.lanes[i] = newLane(source, kind)
@@ -104,7 +130,10 @@ func NewGroup(source *publish.Source, start, end time.Duration, viewers []view.V
 		g.parts[i] = [2]*hdrhistogram.Histogram{newHistogram(), newHistogram()}
 	}
 	for i, v := range viewers {
-		g.viewers[i].join = v.Join
+		g.viewers[i].id, g.viewers[i].join = v.ID, v.Join
+		if v.Leave > 0 {
+			g.viewers[i].leave = v.Leave - Farewell
+		}
 	}
 	if len(viewers) > 0 {
 		g.first = viewers[0].ID
@@ -128,9 +157,20 @@ func (g *Group) Reset() {
 // SplitAt has the latencies of frames due before and after a moment told apart.
 func (g *Group) SplitAt(at time.Duration) { g.split = at }
 
-// note counts how late a frame came.
-func (g *Group) note(p int, f slot, late time.Duration) {
+// note counts how late a frame came to a viewer.
+func (g *Group) note(v *viewer, p int, f slot, late time.Duration) {
 	record(g.latency[p], late)
+	if late > g.Late {
+		v.late++
+		g.tallies[p].late++
+	}
+	if g.Chart != nil {
+		if v.latency == nil {
+			v.latency = g.takeHistogram()
+		}
+		record(v.latency, late)
+		g.Chart.note(v.id, g.start+f.due, late)
+	}
 	if g.split == 0 {
 		return
 	}
@@ -139,6 +179,29 @@ func (g *Group) note(p int, f slot, late time.Duration) {
 		part = 1
 	}
 	record(g.parts[p][part], late)
+}
+
+// takeHistogram returns an empty histogram for a viewer's own latencies. They go from viewer to viewer, because a long run
+// of viewers that come and go has very many of these.
+func (g *Group) takeHistogram() *hdrhistogram.Histogram {
+	last := len(g.spare) - 1
+	if last < 0 {
+		return hdrhistogram.New(1, 60_000_000, 2)
+	}
+	h := g.spare[last]
+	g.spare = g.spare[:last]
+	return h
+}
+
+// giveHistogram sums up and takes back the histogram of a viewer that has gone.
+func (g *Group) giveHistogram(v *viewer) {
+	if v.latency == nil {
+		return
+	}
+	v.spread = SpreadOf(v.latency)
+	v.latency.Reset()
+	g.spare = append(g.spare, v.latency)
+	v.latency = nil
 }
 
 // EndAt ends the counting earlier than planned.
@@ -158,6 +221,7 @@ func (g *Group) handle(e *view.Event) {
 		g.arrived(v, e)
 	case view.Ended:
 		v.gone, v.reason, v.pending = true, e.Reason, nil
+		g.giveHistogram(v)
 		if v.status == 200 && e.At >= g.end {
 			v.reason = view.Stopped // a stream may end when the run does
 		} else if e.Detail != nil {
@@ -317,6 +381,9 @@ func (g *Group) count(v *viewer, e *view.Event) {
 		return
 	}
 	tally.received++
+	if p == g.leading() && e.At < g.until(v) {
+		g.watchStall(v, e.At, index, l)
+	}
 	g.compare(t, tally, p, f, e)
 	if e.Kind == webm.Audio && !t.passed {
 		g.countSound(v, t, l, f, pts, late)
@@ -328,7 +395,7 @@ func (g *Group) count(v *viewer, e *view.Event) {
 	t.last = max(t.last, f.pts)
 	if g.counts(v, e.Kind, f) {
 		t.counted++
-		g.note(p, f, late)
+		g.note(v, p, f, late)
 	}
 }
 
@@ -362,7 +429,7 @@ func (g *Group) countSound(v *viewer, t *track, l *lane, f slot, pts, late time.
 	t.seen, t.last = true, max(t.last, pts)
 	if g.counts(v, webm.Audio, f) {
 		t.counted++
-		g.note(place(webm.Audio), f, late)
+		g.note(v, place(webm.Audio), f, late)
 	}
 }
 
@@ -374,7 +441,7 @@ const soundGap = 60 * time.Millisecond
 // before the picture with which the body begins.
 func (g *Group) counts(v *viewer, kind webm.Kind, f slot) bool {
 	due := g.start + f.due
-	return due >= v.sent && due < g.end && !v.before(kind, f)
+	return due >= v.sent && due < g.until(v) && !v.before(kind, f)
 }
 
 // before tells whether a frame comes before the viewer's body begins. Sound begins with the picture, not before it.

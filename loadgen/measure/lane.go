@@ -122,3 +122,12 @@ func (l *lane) between(begin, end time.Duration, visit func(index int64, f slot)
 		}
 	}
 }
+
+// longest returns the longest time between two frames of the lane.
+func (l *lane) longest() time.Duration {
+	var longest time.Duration
+	for i := 1; i < len(l.frames); i++ {
+		longest = max(longest, l.frames[i].due-l.frames[i-1].due)
+	}
+	return longest
+}

@@ -23,6 +23,7 @@ type Track struct {
 	Disordered    int64  `json:"disordered"`      // arrived behind a later frame
 	Unmatched     int64  `json:"unmatched"`       // no frame of the publisher's by time, or before it was due
 	Altered       int64  `json:"altered"`         // passed through, but with other bytes; looked at in sound and key frames
+	Late          int64  `json:"late"`            // came later than the stated bound
 	SkippedAtJoin int64  `json:"skipped_at_join"` // due after the request, but before the picture the body began with
 	Latency       Spread `json:"latency"`
 	// Parts is the latency before and after the run's split; null without one.
@@ -58,27 +59,19 @@ type Result struct {
 	Tracks          map[string]*Track `json:"tracks"`
 	Discontinuities int64             `json:"discontinuities"` // key frames at which timestamps and pictures part
 	Unidentified    int64             `json:"unidentified"`    // key frames that are none of the publisher's and bear no stamp
+
+	Stalls     Stalls               `json:"stalls"`
+	Fairness   Fairness             `json:"fairness"`
+	Each       []Seen               `json:"per_viewer"`
+	Histograms map[string]Histogram `json:"histograms"` // raw, by name; the spreads above are taken from them
 }
 
 // Result sums up what was measured so far.
-func (g *Group) Result() Result {
-	r := Result{
-		Viewers:         g.viewersResult(),
-		Join:            Join{SpreadOf(g.connect), SpreadOf(g.head), SpreadOf(g.key)},
-		Tracks:          map[string]*Track{},
-		Discontinuities: g.jumps,
-		Unidentified:    g.nameless,
-	}
-	for p, kind := range Kinds {
-		if len(g.lanes[p].frames) > 0 {
-			r.Tracks[kind.String()] = g.trackResult(p, kind)
-		}
-	}
-	return r
-}
+func (g *Group) Result() Result { return Sum(g) }
 
-func (g *Group) viewersResult() Viewers {
-	r := Viewers{Wanted: len(g.viewers), Refused: map[int16]int{}}
+// addViewers adds what became of the group's viewers.
+func (g *Group) addViewers(r *Viewers) {
+	r.Wanted += len(g.viewers)
 	for i := range g.viewers {
 		v := &g.viewers[i]
 		if v.connected {
@@ -107,14 +100,14 @@ func (g *Group) viewersResult() Viewers {
 			r.Silent++
 		}
 	}
-	return r
 }
 
-func (g *Group) trackResult(p int, kind webm.Kind) *Track {
+// trackResult returns what was counted of a track, without what viewers lack.
+func (g *Group) trackResult(p int) *Track {
 	tally := g.tallies[p]
 	r := &Track{
 		Received: tally.received, Duplicated: tally.duplicated, Disordered: tally.disordered, Unmatched: tally.unmatched,
-		Altered: tally.altered, Latency: SpreadOf(g.latency[p]),
+		Altered: tally.altered, Late: tally.late, Latency: SpreadOf(g.latency[p]),
 	}
 	if g.split > 0 {
 		r.Parts = &[2]Spread{SpreadOf(g.parts[p][0]), SpreadOf(g.parts[p][1])}
@@ -125,11 +118,6 @@ func (g *Group) trackResult(p int, kind webm.Kind) *Track {
 	case g.transcode[p] > 0, r.Received > 0 && !g.passable[p]:
 		r.Mode = Transcoded
 	}
-	for i := range g.viewers {
-		if v := &g.viewers[i]; v.connected && (v.status == 200 || v.status == 0) {
-			g.addViewer(r, v, p, kind)
-		}
-	}
 	return r
 }
 
@@ -137,7 +125,7 @@ func (g *Group) trackResult(p int, kind webm.Kind) *Track {
 func (g *Group) addViewer(r *Track, v *viewer, p int, kind webm.Kind) {
 	t := &v.tracks[p]
 	var expected, rest int64
-	g.lanes[p].between(v.sent-g.start, g.end-g.start, func(_ int64, f slot) {
+	g.lanes[p].between(v.sent-g.start, g.until(v)-g.start, func(_ int64, f slot) {
 		if v.before(kind, f) {
 			r.SkippedAtJoin++
 			return
@@ -178,10 +166,26 @@ func (r *Result) Worst() time.Duration {
 }
 
 // Latencies returns the latencies of all tracks as one spread.
-func (g *Group) Latencies() Spread {
+func (g *Group) Latencies() Spread { return LatenciesOf(g) }
+
+// LatenciesOf returns the latencies of all groups' tracks as one spread.
+func LatenciesOf(groups ...*Group) Spread {
 	all := newHistogram()
-	for _, h := range g.latency {
-		all.Merge(h)
+	for _, g := range groups {
+		for _, h := range g.latency {
+			all.Merge(h)
+		}
 	}
 	return SpreadOf(all)
+}
+
+// Joined returns how many viewers have sent their request.
+func (g *Group) Joined() int {
+	n := 0
+	for i := range g.viewers {
+		if g.viewers[i].connected {
+			n++
+		}
+	}
+	return n
 }

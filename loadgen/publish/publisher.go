@@ -2,12 +2,16 @@ package publish
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +33,40 @@ type Config struct {
 	Host    string // the Host field
 	Path    string // escaped path of the stream
 	Source  *Source
+	TLS     *tls.Config   // nil: without TLS
+	Manner  Manner        // of publishing; PUT by default
+	Login   *url.Userinfo // of an Icecast source
+}
+
+// Manner is how a server wants to be published to.
+type Manner string
+
+// The manners of publishing.
+const (
+	Put     Manner = ""        // PUT with a chunked body; the final answer comes after it
+	Icecast Manner = "icecast" // Icecast's source protocol: SOURCE, a 200, then the bytes until the connection ends
+	Post    Manner = "post"    // POST with a chunked body to which 200 may come at once, as from ffmpeg with -listen 1
+)
+
+// head returns the request's head.
+func (c *Config) head() string {
+	var b strings.Builder
+	switch c.Manner {
+	case Icecast:
+		fmt.Fprintf(&b, "SOURCE %s HTTP/1.0\r\n", c.Path)
+	case Post:
+		fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", c.Path)
+	default:
+		fmt.Fprintf(&b, "PUT %s HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n", c.Path)
+	}
+	fmt.Fprintf(&b, "Host: %s\r\nUser-Agent: tureen-loadgen\r\nContent-Type: %s\r\n", c.Host, c.Source.ContentType)
+	if c.Login != nil {
+		password, _ := c.Login.Password()
+		fmt.Fprintf(&b, "Authorization: Basic %s\r\n",
+			base64.StdEncoding.EncodeToString([]byte(c.Login.Username()+":"+password)))
+	}
+	b.WriteString("\r\n")
+	return b.String()
 }
 
 // Publisher is one publisher's connection.
@@ -82,11 +120,17 @@ func Dial(ctx context.Context, cfg Config) (*Publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting publisher: %w", err)
 	}
+	if cfg.TLS != nil {
+		secure := tls.Client(conn, cfg.TLS)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("connecting publisher: %w", err)
+		}
+		conn = secure
+	}
 	p := &Publisher{cfg: cfg, conn: conn, answers: make(chan answer, 2)}
 	p.stats.Lag, p.stats.Stall = NewHistogram(), NewHistogram()
-	head := fmt.Sprintf("PUT %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tureen-loadgen\r\nContent-Type: %s\r\n"+
-		"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n", cfg.Path, cfg.Host, cfg.Source.ContentType)
-	if _, err := io.WriteString(conn, head); err != nil {
+	if _, err := io.WriteString(conn, cfg.head()); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("sending publisher's request: %w", err)
 	}
@@ -105,11 +149,22 @@ func (p *Publisher) awaitAcceptance(ctx context.Context) error {
 			return &RefusedError{a.Answer}
 		}
 		return a.err
-	case <-time.After(continueTimeout):
+	case <-time.After(p.cfg.patience()):
+		if p.cfg.Manner == Icecast {
+			return fmt.Errorf("the server has not answered to SOURCE within %v", answerTimeout)
+		}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// patience is how long the target may take to accept.
+func (c *Config) patience() time.Duration {
+	if c.Manner == Icecast {
+		return answerTimeout
+	}
+	return continueTimeout
 }
 
 // readAnswers ends with the connection, or with the final answer.
@@ -122,6 +177,12 @@ func (p *Publisher) readAnswers() {
 		response, err := http.ReadResponse(r, request)
 		if err != nil {
 			p.answers <- answer{err: fmt.Errorf("reading the answer to the publisher: %w", err)}
+			return
+		}
+		if p.cfg.Manner != Put && response.StatusCode == http.StatusOK {
+			p.answers <- answer{Answer: Answer{Status: http.StatusContinue}}
+			_, err := io.Copy(io.Discard, r)
+			p.answers <- answer{err: fmt.Errorf("the server has ended the publisher's connection: %w", cmp.Or(err, io.ErrUnexpectedEOF))}
 			return
 		}
 		if response.StatusCode >= 200 {
@@ -145,6 +206,9 @@ func (p *Publisher) Run(ctx context.Context, start time.Time) (Answer, error) {
 	if err := p.send(ctx, start); err != nil {
 		return p.broken(err)
 	}
+	if p.cfg.Manner != Put {
+		return p.leave()
+	}
 	_ = p.conn.SetDeadline(time.Now().Add(answerTimeout))
 	if _, err := io.WriteString(p.conn, "0\r\n\r\n"); err != nil {
 		return p.broken(err)
@@ -164,6 +228,17 @@ func (p *Publisher) Run(ctx context.Context, start time.Time) (Answer, error) {
 	return Answer{}, errors.New("publisher got no answer")
 }
 
+// leave ends a body whose answer came before it. That answer stands.
+func (p *Publisher) leave() (Answer, error) {
+	if p.cfg.Manner == Post {
+		if _, err := io.WriteString(p.conn, "0\r\n\r\n"); err != nil {
+			return p.broken(err)
+		}
+	}
+	_ = p.conn.Close()
+	return Answer{Status: http.StatusOK}, nil
+}
+
 // broken prefers the target's own words, which may be on the way, to the connection's error.
 func (p *Publisher) broken(err error) (Answer, error) {
 	var early *RefusedError
@@ -179,7 +254,7 @@ func (p *Publisher) broken(err error) (Answer, error) {
 	return Answer{}, fmt.Errorf("sending to the target: %w", err)
 }
 
-// send writes each frame at its due time, one chunk and one write per frame.
+// send writes each frame at its due time, with one write, and one chunk where there are chunks.
 func (p *Publisher) send(ctx context.Context, start time.Time) error {
 	const room = 10 // for a chunk's size in up to eight hexadecimal digits, CR and LF
 	clock, err := newAlarm()
@@ -209,9 +284,12 @@ func (p *Publisher) send(ctx context.Context, start time.Time) error {
 			continue
 		}
 		begin := time.Now()
-		from := room - len(appendChunkSize(buf[:0:room], size))
-		appendChunkSize(buf[from:from:room], size)
-		buf = append(buf, '\r', '\n')
+		from := room
+		if p.cfg.Manner != Icecast {
+			from -= len(appendChunkSize(buf[:0:room], size))
+			appendChunkSize(buf[from:from:room], size)
+			buf = append(buf, '\r', '\n')
+		}
 		if _, err := p.conn.Write(buf[from:]); err != nil {
 			if ctx.Err() != nil {
 				return fmt.Errorf("target took nothing more at the end: %w", err)

@@ -273,6 +273,28 @@ func (s *Source) Traceable() bool {
 	return s.Hashed && s.Passable(webm.Audio)
 }
 
+// Measurable says in words what viewers' frames can be told by, and so what is measured of each track.
+func (s *Source) Measurable() string {
+	var parts []string
+	for _, kind := range []webm.Kind{webm.Video, webm.Audio} {
+		switch {
+		case !s.Has(kind):
+		case s.Hashed && s.Passable(kind):
+			parts = append(parts, kind.String()+" by its bytes"+map[webm.Kind]string{webm.Video: " in key frames, or by their stamps"}[kind])
+		case kind == webm.Video:
+			parts = append(parts, "video by the stamps in its key frames")
+		case s.Has(webm.Video):
+			parts = append(parts, "audio by the video's times, lost only in gaps")
+		default:
+			parts = append(parts, "audio alone, not measurable when it is transcoded")
+		}
+	}
+	if s.Period == 0 {
+		parts = append(parts, fmt.Sprintf("sent once: %v at most", s.Frames[len(s.Frames)-1].Due.Round(100*time.Millisecond)))
+	}
+	return strings.Join(parts, "; ")
+}
+
 // End returns when the last byte of a source that is sent once is due, and false for a looped one.
 func (s *Source) End() (time.Duration, bool) {
 	if s.Period > 0 {

@@ -4,6 +4,7 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -12,7 +13,7 @@ import (
 )
 
 // Schema names the form of a report. A change that breaks readers raises its number.
-const Schema = "tureen-loadgen/1"
+const Schema = "tureen-loadgen/2"
 
 // Report is all that a run has found. Durations in JSON have their unit in their name.
 type Report struct {
@@ -21,9 +22,13 @@ type Report struct {
 	Settings  Settings  `json:"settings"`
 	Verdict   Verdict   `json:"verdict"`
 	Noise     Noise     `json:"noise_floor"`
-	Publisher Publisher `json:"publisher"`
+	Publisher Publisher `json:"publisher"` // of several the sum, the highest status, the first error
+	Streams   []Stream  `json:"streams"`
 
 	measure.Result
+
+	Timeline []measure.Point `json:"timeline"`
+	Heat     *measure.Heat   `json:"heat"`
 
 	BytesRead int64    `json:"bytes_read"`  // by the viewers, HTTP included
 	Length    float64  `json:"measured_s"`  // from the first viewer's join to the end of what counts
@@ -44,6 +49,33 @@ type Settings struct {
 	Ramp     float64 `json:"ramp_s"`
 	Duration float64 `json:"duration_s"`
 	Threads  int     `json:"reader_threads"`
+
+	Publishers int     `json:"publishers"`
+	Churn      float64 `json:"churn_s"` // mean time that viewers stay; 0: to the end
+	Seed       uint64  `json:"seed"`
+	Late       int64   `json:"late_us"`    // the latency above which a frame is late
+	Protocol   string  `json:"protocol"`   // of the viewers
+	Measurable string  `json:"measurable"` // what of this input is measured, and by what
+}
+
+// Stream is one of the streams of a run.
+type Stream struct {
+	Path      string         `json:"path"`
+	Viewers   int            `json:"viewers"` // or visits of those that come and go
+	Latency   measure.Spread `json:"latency"` // of all tracks
+	Lost      int64          `json:"lost"`
+	Publisher Publisher      `json:"publisher"`
+}
+
+// ShareStreams sets each stream's latency and losses; the groups of viewers are in the streams' order.
+func (r *Report) ShareStreams(groups []*measure.Group) {
+	for i := range min(len(groups), len(r.Streams)) {
+		s := &r.Streams[i]
+		s.Latency = groups[i].Latencies()
+		for _, t := range groups[i].Result().Tracks {
+			s.Lost += t.Lost
+		}
+	}
 }
 
 // Noise is what the generator measures of itself over a loop-back pipe, with the threads that the target's viewers are
@@ -105,6 +137,21 @@ func New(started time.Time) *Report {
 // Warn adds a warning.
 func (r *Report) Warn(format string, args ...any) {
 	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
+}
+
+// ErrReport is wrapped by the errors of files that are no report of this version.
+var ErrReport = errors.New("no report")
+
+// Read reads a report from its JSON.
+func Read(data []byte) (*Report, error) {
+	var r Report
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrReport, err)
+	}
+	if r.Schema != Schema {
+		return nil, fmt.Errorf("%w: its schema is %q, this program reads %s", ErrReport, r.Schema, Schema)
+	}
+	return &r, nil
 }
 
 // WriteJSON writes the report as one JSON document.

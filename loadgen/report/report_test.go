@@ -13,7 +13,7 @@ import (
 // good is a report in which nothing is wrong.
 func good() *Report {
 	r := New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
-	r.Settings = Settings{Target: "http://127.0.0.1:8000", Path: "/stream/x", Input: "webm-load", Viewers: 10, Duration: 30}
+	r.Settings = Settings{Target: "http://127.0.0.1:8000", Path: "/stream/x", Input: "webm-load", Viewers: 10, Ramp: 1, Duration: 30}
 	spread := measure.Spread{Count: 9000, P50: 1100, P90: 2000, P99: 3200, P999: 12_340, Max: 123_456}
 	r.Noise.Before = measure.Spread{Count: 160, P50: 250, P99: 500, Max: 600}
 	r.Publisher = Publisher{Frames: 2310, Bytes: 4e6, Status: 200}
@@ -66,7 +66,7 @@ func TestVerdict(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			r := good()
 			test.edit(r)
-			r.Judge(MaxNoise)
+			r.Judge(MaxNoise, nil)
 			found := test.reason == "" && len(r.Verdict.Reasons) == 0 ||
 				test.reason != "" && slices.ContainsFunc(r.Verdict.Reasons, func(s string) bool { return strings.HasPrefix(s, test.reason) })
 			if r.Verdict.Exit != test.exit || !found {
@@ -81,7 +81,7 @@ func TestTable(t *testing.T) {
 	r.Viewers.Refused[503] = 2
 	r.Viewers.FirstError = "status 503"
 	r.Warn("something is %s", "odd")
-	r.Judge(MaxNoise)
+	r.Judge(MaxNoise, nil)
 	var b strings.Builder
 	if err := r.WriteTable(&b); err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestTable(t *testing.T) {
 // Readers of the JSON rely on these names.
 func TestJSON(t *testing.T) {
 	r := good()
-	r.Judge(MaxNoise)
+	r.Judge(MaxNoise, nil)
 	var b strings.Builder
 	if err := r.WriteJSON(&b); err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func TestJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]any{
-		"schema":                          "tureen-loadgen/1",
+		"schema":                          "tureen-loadgen/2",
 		"settings.viewers":                10.0,
 		"verdict.exit":                    0.0,
 		"tracks.video.latency.p99_us":     3200.0,

@@ -17,10 +17,14 @@ import (
 func (r *Report) WriteTable(w io.Writer) error {
 	t := &table{}
 	t.writer = tabwriter.NewWriter(&t.text, 0, 0, 2, ' ', 0)
-	t.line("%s, %s, %d viewers, %.1f s measured", r.Settings.Target+r.Settings.Path, r.Settings.Input, r.Settings.Viewers, r.Length)
+	t.line("%s, %s, %s, %.1f s measured", r.Settings.Target+r.Settings.Path, r.Settings.Input, r.Audience(), r.Length)
+	if r.Settings.Measurable != "" {
+		t.line("measured: %s", r.Settings.Measurable)
+	}
 	t.latencies(r)
 	if r.Viewers.Wanted > 0 {
 		t.frames(r)
+		t.streams(r)
 		t.viewers(r)
 		t.processes(r)
 	}
@@ -29,6 +33,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	t.line("")
 	t.line("verdict: %s (exit code %d)", r.Verdict.Result, r.Verdict.Exit)
+	for _, c := range r.Verdict.SLO {
+		t.line("  %s %s: measured %s", mark(c.Holds), c.Condition, c.Measured)
+	}
 	for _, reason := range r.Verdict.Reasons {
 		t.line("  - %s", reason)
 	}
@@ -97,10 +104,10 @@ func kinds(r *Report) []string {
 
 func (t *table) frames(r *Report) {
 	t.line("")
-	t.line("frames\tmode\texpected\tlost\tduplicated\tout of order\tunmatched\taltered\tskipped at join\t")
+	t.line("frames\tmode\texpected\tlost\tlate\tduplicated\tout of order\tunmatched\taltered\tskipped at join\t")
 	for _, kind := range kinds(r) {
 		k := r.Tracks[kind]
-		t.line("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t", kind, cmp.Or(k.Mode, "–"), k.Expected, k.Lost, k.Duplicated, k.Disordered,
+		t.line("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t", kind, cmp.Or(k.Mode, "–"), k.Expected, k.Lost, k.Late, k.Duplicated, k.Disordered,
 			k.Unmatched, k.Altered, k.SkippedAtJoin)
 	}
 }
@@ -114,12 +121,56 @@ func (t *table) viewers(r *Report) {
 	if v.FirstError != "" {
 		t.line("  first error: %s", v.FirstError)
 	}
+	t.line("  %d stalls at %d viewers, %s ms in all; p99 of single viewers %s to %s ms, the worst %.2f times the median",
+		r.Stalls.Count, r.Stalls.Viewers, ms(r.Stalls.Total), ms(r.Fairness.Best), ms(r.Fairness.Worst), r.Fairness.Ratio)
 	rate := 0.0
 	if r.Length > 0 {
 		rate = float64(r.BytesRead) * 8 / r.Length / 1e6
 	}
 	t.line("  %.1f MB read, %.1f Mbit/s", float64(r.BytesRead)/1e6, rate)
 	t.line("publisher: %d frames, %.2f MB, final status %s", r.Publisher.Frames, float64(r.Publisher.Bytes)/1e6, status(r.Publisher))
+}
+
+// streams tells several streams apart.
+func (t *table) streams(r *Report) {
+	if len(r.Streams) < 2 {
+		return
+	}
+	t.line("")
+	t.line("streams\tviewers\tp50 ms\tp99 ms\tmax ms\tlost\tpublisher\t")
+	for _, s := range r.Streams {
+		t.line("%s\t%d\t%s\t%s\t%s\t%d\t%s\t", s.Path, s.Viewers, ms(s.Latency.P50), ms(s.Latency.P99), ms(s.Latency.Max), s.Lost,
+			cmp.Or(s.Publisher.Error, status(s.Publisher)))
+	}
+}
+
+func mark(holds bool) string {
+	if holds {
+		return "✓"
+	}
+	return "✗"
+}
+
+// Audience says in words who watched, and how.
+func (r *Report) Audience() string {
+	s := r.Settings
+	words := fmt.Sprintf("%d viewers", s.Viewers)
+	switch {
+	case s.Churn > 0:
+		words += fmt.Sprintf(" that come and go (%d visits of %g s on average, seed %d)", r.Viewers.Wanted, s.Churn, s.Seed)
+	case s.Ramp == 0:
+		words += " at once"
+	}
+	if s.Publishers > 1 {
+		words += fmt.Sprintf(" of %d streams", s.Publishers)
+	}
+	if s.Slow > 0 {
+		words += fmt.Sprintf(", later %d slow ones", s.Slow)
+	}
+	if s.Protocol != "" && s.Protocol != "HTTP/1.1" {
+		words += ", " + s.Protocol
+	}
+	return words
 }
 
 func status(p Publisher) string {

@@ -4,6 +4,7 @@ package slow
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -33,18 +34,25 @@ const (
 
 // Crowd is slow viewers of one stream.
 type Crowd struct {
-	address, host, path string
-	running             sync.WaitGroup
-	stop                context.CancelFunc
+	server  Server
+	running sync.WaitGroup
+	stop    context.CancelFunc
 }
 
-// Start has n viewers ask for the escaped path of a server, until Stop or the context's end. One whose connection ends
-// comes again.
-func Start(ctx context.Context, address *net.TCPAddr, host, path string, n int) *Crowd {
+// Server is where slow viewers go. They speak HTTP/1.1.
+type Server struct {
+	Address *net.TCPAddr
+	Host    string      // the Host field
+	TLS     *tls.Config // nil: without TLS
+}
+
+// Start has n viewers ask for a server's streams, given by their escaped paths, in turns, until Stop or the context's
+// end. One whose connection ends comes again.
+func Start(ctx context.Context, server Server, paths []string, n int) *Crowd {
 	ctx, stop := context.WithCancel(ctx)
-	c := &Crowd{address: address.String(), host: host, path: path, stop: stop}
+	c := &Crowd{server: server, stop: stop}
 	for i := range n {
-		c.running.Go(func() { c.watch(ctx, Way(i)%ways) })
+		c.running.Go(func() { c.watch(ctx, paths[i%len(paths)], Way(i)%ways) })
 	}
 	return c
 }
@@ -55,37 +63,41 @@ func (c *Crowd) Stop() {
 	c.running.Wait()
 }
 
-func (c *Crowd) watch(ctx context.Context, way Way) {
+func (c *Crowd) watch(ctx context.Context, path string, way Way) {
 	for ctx.Err() == nil {
-		c.visit(ctx, way) // however that ends
+		c.visit(ctx, path, way) // however that ends
 		pause(ctx, again)
 	}
 }
 
 // visit is one connection of a viewer's. It returns when the server has closed it, or the viewer has.
-func (c *Crowd) visit(ctx context.Context, way Way) error {
+func (c *Crowd) visit(ctx context.Context, path string, way Way) error {
 	ctx, done := context.WithCancel(ctx)
 	defer done()
 	var dialer net.Dialer
-	dialed, err := dialer.DialContext(ctx, "tcp", c.address)
+	dialed, err := dialer.DialContext(ctx, "tcp", c.server.Address.String())
 	if err != nil {
 		return fmt.Errorf("connecting a slow viewer: %w", err)
 	}
-	conn := dialed.(*net.TCPConn)
-	defer conn.Close()
-	context.AfterFunc(ctx, func() { _ = conn.Close() })
-	if err := conn.SetReadBuffer(receiveBuffer); err != nil {
+	tcp := dialed.(*net.TCPConn)
+	defer tcp.Close()
+	context.AfterFunc(ctx, func() { _ = tcp.Close() })
+	if err := tcp.SetReadBuffer(receiveBuffer); err != nil {
 		return fmt.Errorf("bounding a slow viewer: %w", err)
 	}
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tureen-loadgen\r\n\r\n", c.path, c.host); err != nil {
+	conn := net.Conn(tcp)
+	if c.server.TLS != nil {
+		conn = tls.Client(tcp, c.server.TLS)
+	}
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tureen-loadgen\r\n\r\n", path, c.server.Host); err != nil {
 		return fmt.Errorf("asking as a slow viewer: %w", err)
 	}
 	switch way {
 	case Vanishes:
 		pause(ctx, stay)
-		return conn.SetLinger(0)
+		return tcp.SetLinger(0)
 	case HalfCloses:
-		if err := conn.CloseWrite(); err != nil {
+		if err := tcp.CloseWrite(); err != nil {
 			return fmt.Errorf("half-closing: %w", err)
 		}
 	}

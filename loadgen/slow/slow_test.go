@@ -21,7 +21,7 @@ func TestCrowd(t *testing.T) {
 	var serving sync.WaitGroup
 	ends := make(chan error, ways)
 	var sent [ways]int
-	crowd := Start(t.Context(), listener.Addr().(*net.TCPAddr), "b", "/stream/a", int(ways))
+	crowd := Start(t.Context(), Server{Address: listener.Addr().(*net.TCPAddr), Host: "b"}, []string{"/stream/a"}, int(ways))
 	for i := range ways {
 		conn, err := listener.Accept()
 		if err != nil {

@@ -3,7 +3,9 @@ package trial
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -34,6 +36,8 @@ type server struct {
 	recent  []unit // since the newest key frame
 	viewers map[int]chan unit
 	count   int
+
+	protocols []string // of viewers' requests, by TLS
 }
 
 // unit is the bytes that end with a frame's last one.
@@ -195,4 +199,42 @@ func serveHandler(t *testing.T, handler http.HandlerFunc) string {
 	listening := httptest.NewServer(handler)
 	t.Cleanup(listening.Close)
 	return listening.URL
+}
+
+// serveTLS serves a server by TLS, with HTTP/2, and returns whom to trust.
+func serveTLS(t *testing.T, s *server) (url string, trust *x509.CertPool) {
+	t.Helper()
+	s.viewers = map[int]chan unit{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("PUT /stream/{id}", s.publish)
+	mux.HandleFunc("GET /stream/{id}", func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.protocols = append(s.protocols, r.Proto)
+		s.mu.Unlock()
+		s.watch(w, r)
+	})
+	listening := httptest.NewUnstartedServer(mux)
+	listening.EnableHTTP2 = true
+	listening.Config.ErrorLog = log.New(io.Discard, "", 0) // slow viewers don't take leave
+	listening.StartTLS()
+	t.Cleanup(listening.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(listening.Certificate())
+	return listening.URL, roots
+}
+
+// several is a server of several streams, each a server of its own.
+func several(t *testing.T, paths ...string) (url string, streams map[string]*server) {
+	t.Helper()
+	streams = map[string]*server{}
+	mux := http.NewServeMux()
+	for _, path := range paths {
+		s := &server{viewers: map[int]chan unit{}}
+		streams[path] = s
+		mux.HandleFunc("PUT "+path, s.publish)
+		mux.HandleFunc("GET "+path, s.watch)
+	}
+	listening := httptest.NewServer(mux)
+	t.Cleanup(listening.Close)
+	return listening.URL, streams
 }

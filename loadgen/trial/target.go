@@ -1,8 +1,10 @@
 package trial
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -24,8 +26,9 @@ var sessionID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,128}$`)
 // Target is the stream that is published and watched.
 type Target struct {
 	Address *net.TCPAddr
-	Host    string // with the port, as in the Host field
-	Path    string // escaped
+	Host    string      // with the port, as in the Host field
+	Path    string      // escaped
+	TLS     *tls.Config // of viewers and publisher; nil speaks without TLS
 }
 
 // ParseTarget reads a target: the URL of a server, for which the stream's path is made of the session id, or the whole
@@ -33,10 +36,8 @@ type Target struct {
 func ParseTarget(ctx context.Context, raw, session string) (Target, error) {
 	u, err := url.Parse(raw)
 	switch {
-	case err == nil && u.Scheme == "https":
-		return Target{}, fmt.Errorf("%w: %s: only plain http is spoken", ErrTarget, raw)
-	case err != nil || u.Scheme != "http" || u.Hostname() == "":
-		return Target{}, fmt.Errorf("%w: %q is no http URL, such as http://127.0.0.1:8000", ErrTarget, raw)
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return Target{}, fmt.Errorf("%w: %q is no http or https URL, such as http://127.0.0.1:8000", ErrTarget, raw)
 	case u.User != nil || u.Fragment != "":
 		return Target{}, fmt.Errorf("%w: %s: neither a user nor a fragment is sent", ErrTarget, raw)
 	}
@@ -44,10 +45,10 @@ func ParseTarget(ctx context.Context, raw, session string) (Target, error) {
 	if t.Path, err = streamPath(u, session); err != nil {
 		return Target{}, err
 	}
-	port := u.Port()
-	if port == "" {
-		port = "80"
+	if u.Scheme == "https" {
+		t.TLS = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
 	}
+	port := cmp.Or(u.Port(), u.Scheme) // LookupPort knows "http" and "https"
 	if t.Address, err = resolve(ctx, u.Hostname(), port); err != nil {
 		return Target{}, fmt.Errorf("%w: %w", ErrTarget, err)
 	}
@@ -93,16 +94,48 @@ func resolve(ctx context.Context, host, port string) (*net.TCPAddr, error) {
 }
 
 // Base returns the server's URL.
-func (t Target) Base() string { return "http://" + t.Host }
+func (t Target) Base() string {
+	if t.TLS != nil {
+		return "https://" + t.Host
+	}
+	return "http://" + t.Host
+}
 
 // URL returns the stream's URL.
 func (t Target) URL() string { return t.Base() + t.Path }
 
 // Publisher returns how to publish a source to the target.
 func (t Target) Publisher(source *publish.Source) publish.Config {
-	return publish.Config{Address: t.Address.String(), Host: t.Host, Path: t.Path, Source: source}
+	return publish.Config{Address: t.Address.String(), Host: t.Host, Path: t.Path, Source: source, TLS: t.TLS}
 }
 
-func (t Target) viewer(id int, join time.Duration) view.Viewer {
-	return view.Viewer{ID: int32(id), Address: t.Address, Host: t.Host, Path: t.Path, Join: join}
+// ParseIngest reads where to publish when that isn't the target: http://… and https://… (PUT), post://… (POST, for
+// ffmpeg with -listen 1) or icecast://user:password@….
+func ParseIngest(ctx context.Context, raw string) (*publish.Config, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() == "" || u.Port() == "" && u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("%w: %q is no URL with a host and a port to publish to", ErrTarget, raw)
+	}
+	out := &publish.Config{Host: u.Host, Path: cmp.Or(u.EscapedPath(), "/"), Login: u.User}
+	switch u.Scheme {
+	case "http":
+	case "https":
+		out.TLS = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
+	case "post":
+		out.Manner = publish.Post
+	case "icecast":
+		out.Manner = publish.Icecast
+	default:
+		return nil, fmt.Errorf("%w: %q: publishing is by http, https, post or icecast", ErrTarget, raw)
+	}
+	address, err := resolve(ctx, u.Hostname(), cmp.Or(u.Port(), u.Scheme))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTarget, err)
+	}
+	out.Address = address.String()
+	return out, nil
+}
+
+func (t Target) viewer(id int32, path string, join time.Duration) view.Viewer {
+	return view.Viewer{ID: id, Address: t.Address, Host: t.Host, Path: path, Join: join}
 }

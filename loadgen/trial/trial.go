@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,23 +32,61 @@ const (
 	calibrations   = 3                      // how often a busy machine is given the chance to calm down
 	calibrateMin   = 100 * time.Millisecond // less measures nothing
 	spareFiles     = 64                     // descriptors for all but the viewers
+	liveTimeout    = 15 * time.Second       // within which what is published elsewhere must be live at the target
+	probeInterval  = 100 * time.Millisecond // between looks at whether it is
+	stagger        = 40 * time.Millisecond  // over which several streams' beginnings are spread
 )
 
 // Config says what to measure.
 type Config struct {
 	Target      Target
+	Ingest      *publish.Config // where to publish when that isn't the target itself; its Source isn't used
+	Publishers  int             // streams at once, each with its share of the viewers; 0: one
 	Source      *publish.Source
 	Noise       *publish.Source // what calibrates; must be Traceable
 	Viewers     int
+	HTTP2       bool          // viewers speak HTTP/2
+	Churn       time.Duration // the mean time that viewers stay before they leave, to return later; 0: they stay
+	Seed        uint64        // of what is random
 	Slow        int           // viewers that join half way and take too little
+	Late        time.Duration // the latency above which a frame counts as late; 0: measure.DefaultLate
+	SLO         report.SLO    // what else must hold
 	Ramp        time.Duration // in which the viewers join, evenly
 	Duration    time.Duration // from the last join on
 	Calibration time.Duration
 	Threads     int           // that read the viewers' sockets; 0 lets the machine decide
 	PIDs        []int32       // the server's processes; none: found by the port
 	MaxNoise    time.Duration // above which the machine can't measure; 0: report.MaxNoise
-	Progress    func(format string, args ...any)
+	Progress    Progress
 }
+
+// Progress is told how a run goes.
+type Progress interface {
+	// Say tells what happens.
+	Say(format string, args ...any)
+	// Phase begins a phase that takes about so long.
+	Phase(name string, length time.Duration)
+	// Live gives the figures so far, about once a second.
+	Live(Live)
+}
+
+// Live is how far a run has come.
+type Live struct {
+	Joined, Wanted int // viewers, or visits of those that come and go
+	P50, P99       time.Duration
+}
+
+// Silent is the progress that nobody looks at.
+type Silent struct{}
+
+// Say says nothing.
+func (Silent) Say(string, ...any) {}
+
+// Phase says nothing.
+func (Silent) Phase(string, time.Duration) {}
+
+// Live says nothing.
+func (Silent) Live(Live) {}
 
 // ErrNoRun is wrapped by errors that mean that nothing could be measured.
 var ErrNoRun = errors.New("nothing measured")
@@ -60,7 +99,9 @@ type trial struct {
 	pool      *view.Pool
 	collector measure.Collector
 	noise     *measure.Group
-	group     *measure.Group
+	visits    []visit
+	groups    []*measure.Group // of the streams, once viewers join
+	chart     *measure.Chart
 	server    *proc.Watcher
 	before    uint64 // the server's resident memory without viewers, in bytes
 	peak      uint64 // the most of it seen since
@@ -86,10 +127,12 @@ func Run(ctx context.Context, cfg Config) (*report.Report, error) {
 	}
 	t.report.Cut = ctx.Err() != nil
 	t.report.BytesRead = t.read.Load()
-	if t.group != nil {
-		t.report.Result = t.group.Result()
+	if t.chart != nil {
+		t.report.Result = measure.Sum(t.groups...)
+		t.report.Timeline, t.report.Heat = t.chart.Points(), t.chart.Heat()
+		t.report.ShareStreams(t.groups)
 	}
-	t.report.Judge(t.cfg.MaxNoise)
+	t.report.Judge(t.cfg.MaxNoise, t.cfg.SLO)
 	return t.report, nil
 }
 
@@ -103,9 +146,11 @@ func (t *trial) stopViewers() {
 
 func start(cfg Config) (*trial, error) {
 	if cfg.Progress == nil {
-		cfg.Progress = func(string, ...any) {}
+		cfg.Progress = Silent{}
 	}
 	cfg.MaxNoise = cmp.Or(cfg.MaxNoise, report.MaxNoise)
+	cfg.Late = cmp.Or(cfg.Late, measure.DefaultLate)
+	cfg.Publishers = max(cfg.Publishers, 1)
 	if cfg.Threads == 0 {
 		// One thread reads well over 100,000 frames a second; more would only take cores from a server beside it.
 		cfg.Threads = min(max(runtime.NumCPU()/2, 1), 4)
@@ -116,21 +161,69 @@ func start(cfg Config) (*trial, error) {
 	if cfg.Source.Restarts {
 		return nil, fmt.Errorf("%w: timestamps of %s begin anew in the middle, so that frames can't be told apart", ErrNoRun, cfg.Source.Name)
 	}
-	want := uint64(cfg.Viewers + cfg.Slow + spareFiles)
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	want := uint64(cfg.Viewers + cfg.Slow + cfg.Publishers + spareFiles)
+	if cfg.Churn > 0 {
+		want += uint64(cfg.Viewers) // for those that haven't quite left
+	}
 	if limit, err := proc.RaiseDescriptors(want); err != nil || limit < want {
 		return nil, fmt.Errorf("%w: %d viewers need %d open files, the limit is %d (ulimit -n)", ErrNoRun, cfg.Viewers+cfg.Slow, want, limit)
 	}
-	t := &trial{cfg: cfg, epoch: time.Now()}
+	t := &trial{cfg: cfg, epoch: time.Now(), visits: plan(&cfg)}
 	t.report = report.New(t.epoch)
 	t.report.Settings = report.Settings{
 		Target: cfg.Target.Base(), Path: cfg.Target.Path, Input: cfg.Source.Name, Looped: cfg.Source.Period > 0,
 		Viewers: cfg.Viewers, Slow: cfg.Slow, Ramp: cfg.Ramp.Seconds(), Duration: cfg.Duration.Seconds(), Threads: cfg.Threads,
+		Publishers: cfg.Publishers, Churn: cfg.Churn.Seconds(), Seed: cfg.Seed, Late: cfg.Late.Microseconds(),
+		Protocol: cfg.protocol(), Measurable: cfg.Source.Measurable(),
 	}
 	var err error
 	if t.pool, err = view.Start(cfg.Threads, t.epoch); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoRun, err)
 	}
 	return t, nil
+}
+
+// check refuses what several publishers can't do.
+func (c *Config) check() error {
+	switch {
+	case c.Publishers > c.Viewers:
+		return fmt.Errorf("%w: %d publishers need a viewer each, there are %d", ErrNoRun, c.Publishers, c.Viewers)
+	case c.Publishers > 1 && c.Ingest != nil:
+		return fmt.Errorf("%w: published elsewhere there is one stream, not %d", ErrNoRun, c.Publishers)
+	case c.Publishers > 1 && strings.ContainsRune(c.Target.Path, '?'):
+		return fmt.Errorf("%w: several streams are told apart by their paths' ends, so that there is no room for a query", ErrNoRun)
+	case c.Churn < 0 || c.Churn > 0 && c.Churn < shortest:
+		return fmt.Errorf("%w: viewers must stay %v on average at least", ErrNoRun, shortest)
+	}
+	return nil
+}
+
+// protocol says in words how viewers speak.
+func (c *Config) protocol() string {
+	name := "HTTP/1.1"
+	if c.HTTP2 {
+		name = "HTTP/2"
+	}
+	if c.Target.TLS != nil {
+		name += " over TLS"
+	}
+	return name
+}
+
+// streams returns the run's streams, whose schedules begin from a moment on.
+func (t *trial) streams(start time.Duration) []*stream {
+	streams := make([]*stream, t.cfg.Publishers)
+	for i := range streams {
+		path := t.cfg.Target.Path
+		if len(streams) > 1 {
+			path = fmt.Sprintf("%s-%d", path, i+1)
+		}
+		streams[i] = &stream{path: path, start: start + stagger*time.Duration(i)/time.Duration(len(streams))}
+	}
+	return streams
 }
 
 func (t *trial) since() time.Duration { return time.Since(t.epoch) }
@@ -150,7 +243,7 @@ func (t *trial) run(ctx context.Context) error {
 
 // calibrate measures the noise floor and leaves the pipe running, to measure it during the run too.
 func (t *trial) calibrate(ctx context.Context) (stop func(), err error) {
-	t.cfg.Progress("calibrating for %v over a loop-back pipe", t.cfg.Calibration)
+	t.cfg.Progress.Phase("calibrating over a loop-back pipe", t.cfg.Calibration)
 	pipeCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	pipe, err := loopback.Listen(pipeCtx)
 	if err != nil {
@@ -170,28 +263,35 @@ func (t *trial) calibrate(ctx context.Context) (stop func(), err error) {
 		return nil, err
 	}
 	for try := 1; ; try++ {
-		if err := t.measureNoise(ctx); err != nil {
-			stop()
-			return nil, err
-		}
-		p99 := t.report.Noise.Before.Quantile99()
-		if p99 <= t.cfg.MaxNoise || try == calibrations || ctx.Err() != nil {
+		t.measureNoise(ctx)
+		before := t.report.Noise.Before
+		p99 := before.Quantile99()
+		if before.Count > 0 && p99 <= t.cfg.MaxNoise || ctx.Err() != nil {
 			break
 		}
-		t.cfg.Progress("noise floor %v at p99, above %v; calibrating again", p99, t.cfg.MaxNoise)
+		if try == calibrations && before.Count == 0 {
+			stop()
+			return nil, fmt.Errorf("%w: machine too busy: nothing came through the loop-back pipe in %v, tried %d times",
+				ErrNoRun, t.cfg.Calibration, try)
+		}
+		if try == calibrations {
+			break
+		}
+		if before.Count == 0 {
+			t.cfg.Progress.Say("nothing came through the loop-back pipe")
+		} else {
+			t.cfg.Progress.Say("noise floor %v at p99, above %v", p99, t.cfg.MaxNoise)
+		}
+		t.cfg.Progress.Phase("calibrating again", t.cfg.Calibration)
 	}
 	return stop, nil
 }
 
 // measureNoise measures the noise floor once.
-func (t *trial) measureNoise(ctx context.Context) error {
+func (t *trial) measureNoise(ctx context.Context) {
 	t.collector.Do(t.noise.Reset)
 	sleep(ctx, max(t.cfg.Calibration, calibrateMin)+leadTime)
 	t.collector.Do(func() { t.report.Noise.Before = t.noise.Latencies() })
-	if ctx.Err() == nil && t.report.Noise.Before.Count == 0 {
-		return fmt.Errorf("%w: nothing came through the loop-back pipe in %v", ErrNoRun, t.cfg.Calibration)
-	}
-	return nil
 }
 
 // startNoise lets one viewer for each thread join the pipe, and publishes to them.
@@ -201,7 +301,7 @@ func (t *trial) startNoise(ctx, pipeCtx context.Context, pipe *loopback.Pipe, ru
 	viewers := make([]view.Viewer, t.cfg.Threads)
 	for i := range viewers {
 		// These are numbered behind the target's viewers.
-		viewers[i] = target.viewer(t.cfg.Viewers+i, t.since())
+		viewers[i] = target.viewer(int32(len(t.visits)+i), target.Path, t.since())
 	}
 	t.noise = measure.NewGroup(t.cfg.Noise, start, never, viewers)
 	t.collector.Add(t.noise)
@@ -246,77 +346,42 @@ func (t *trial) findServer() {
 }
 
 func (t *trial) measure(ctx context.Context) error {
-	t.cfg.Progress("publishing %s to %s%s", t.cfg.Source.Name, t.cfg.Target.Base(), t.cfg.Target.Path)
-	publisher, err := publish.Dial(ctx, t.cfg.Target.Publisher(t.cfg.Source))
+	streams := t.streams(0)
+	t.cfg.Progress.Phase("publishing", warmUp)
+	sendTo, err := t.dialAll(ctx, streams)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoRun, err)
 	}
-	defer func() { _ = publisher.Close() }()
-	// The publisher goes on after an interruption, until what is on its way has arrived.
+	defer sendTo.close()
+	// The publishers go on after an interruption, until what is on its way has arrived.
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
 	alive, ended := context.WithCancel(ctx)
 	defer ended()
 	start := t.since() + leadTime
-	var end outcome
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		defer ended()
-		end.answer, end.err = publisher.Run(sending, t.epoch.Add(start))
-		end.early = sending.Err() == nil
-	}()
+	for _, s := range streams {
+		s.start += start
+	}
+	sendTo.run(sending, t.epoch, streams, ended)
 	sleep(alive, warmUp)
-	t.watch(alive, start)
-	// The viewers go first, so that the stream's end is none of theirs.
+	if err = t.awaitLive(alive, streams); err == nil {
+		t.watch(alive, streams)
+	} else if alive.Err() != nil {
+		err = nil // the publisher's end, or ours, says more
+	}
+	// The viewers go first, so that the streams' end is none of theirs.
 	t.stopViewers()
 	stopSending()
-	<-sent
-	t.reportPublisher(publisher.Stats(), end)
-	if t.group == nil {
-		return t.neverBegan(ctx, end)
+	sendTo.done.Wait()
+	t.reportPublishers(sendTo, streams)
+	if err == nil && t.chart == nil {
+		return t.neverBegan(ctx, sendTo)
 	}
-	return nil
-}
-
-// outcome is how publishing ended.
-type outcome struct {
-	answer publish.Answer
-	err    error
-	early  bool // before it was told to
-}
-
-// reportPublisher reports what became of the publisher. A target that answers nothing at the end has still carried the
-// stream.
-func (t *trial) reportPublisher(stats publish.Stats, end outcome) {
-	p := report.Publisher{
-		Frames: stats.Frames, Bytes: stats.Bytes, Lag: measure.SpreadOf(stats.Lag), Stall: measure.SpreadOf(stats.Stall),
-		Status: end.answer.Status,
-	}
-	var refused *publish.RefusedError
-	switch {
-	case end.err == nil:
-	case end.early, errors.As(end.err, &refused):
-		p.Error = end.err.Error()
-	default:
-		t.report.Warn("the publisher's end: %v", end.err)
-	}
-	t.report.Publisher = p
-}
-
-// neverBegan explains why no viewer joined.
-func (t *trial) neverBegan(ctx context.Context, end outcome) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	if end.err != nil {
-		return fmt.Errorf("%w: %w", ErrNoRun, end.err)
-	}
-	return fmt.Errorf("%w: %s is over before viewers join", ErrNoRun, t.cfg.Source.Name)
+	return err
 }
 
 // watch lets the viewers join and waits for the end of the run and until what is due by then has arrived.
-func (t *trial) watch(ctx context.Context, start time.Duration) {
+func (t *trial) watch(ctx context.Context, streams []*stream) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -326,15 +391,15 @@ func (t *trial) watch(ctx context.Context, start time.Duration) {
 	full := first + t.cfg.Ramp
 	end := full + t.cfg.Duration
 	if last, once := t.cfg.Source.End(); once {
-		end = min(end, start+last+1)
+		end = min(end, streams[0].start+last+1)
 	}
-	t.join(start, first, end)
-	t.cfg.Progress("%d viewers join within %v", t.cfg.Viewers, t.cfg.Ramp)
-	sleep(ctx, full-t.since())
-	t.cfg.Progress("measuring for %v", t.cfg.Duration)
+	t.cfg.Progress.Phase(fmt.Sprintf("%d viewers join", t.cfg.Viewers), t.cfg.Ramp)
+	t.join(streams, first, end)
+	t.sampleUntil(ctx, full)
+	t.cfg.Progress.Phase("measuring", end-full)
 	from := t.usage()
 	if t.cfg.Slow > 0 {
-		crowd := t.joinSlow(ctx, t.halfWay(first))
+		crowd := t.joinSlow(ctx, streams, t.halfWay(first))
 		defer crowd.Stop()
 	}
 	t.sampleUntil(ctx, end)
@@ -342,10 +407,14 @@ func (t *trial) watch(ctx context.Context, start time.Duration) {
 
 	if now := t.since(); now < end {
 		end = now
-		t.collector.Do(func() { t.group.EndAt(end) })
+		t.collector.Do(func() {
+			for _, g := range t.groups {
+				g.EndAt(end)
+			}
+		})
 	}
 	t.report.Length = max(end-first, 0).Seconds()
-	t.cfg.Progress("waiting up to %v for frames on their way", settleTime)
+	t.cfg.Progress.Phase("waiting for frames on their way", settleTime)
 	t.settle(settleTime)
 	t.collector.Do(func() { t.report.Noise.During = t.noise.Latencies() })
 	if p99 := t.report.Noise.During.Quantile99(); p99 > t.cfg.MaxNoise {
@@ -355,25 +424,31 @@ func (t *trial) watch(ctx context.Context, start time.Duration) {
 }
 
 // join hands the viewers to the pool.
-func (t *trial) join(start, first, end time.Duration) {
-	viewers := make([]view.Viewer, t.cfg.Viewers)
-	for i := range viewers {
-		viewers[i] = t.cfg.Target.viewer(i, first+t.cfg.Ramp*time.Duration(i)/time.Duration(len(viewers)))
-		viewers[i].Read = &t.read
+func (t *trial) join(streams []*stream, first, end time.Duration) {
+	all := t.seat(streams, t.visits, first)
+	t.chart = measure.NewChart(first, end-first, len(all))
+	for _, s := range streams {
+		group := measure.NewGroup(t.cfg.Source, s.start, end, s.viewers)
+		group.ReadStamp = stamp.Read
+		group.NeedPictures = t.pool.CapturePictures
+		group.Late, group.Chart = t.cfg.Late, t.chart
+		if t.cfg.Slow > 0 {
+			group.SplitAt(t.halfWay(first))
+		}
+		t.groups = append(t.groups, group)
+		t.collector.Add(group)
 	}
-	group := measure.NewGroup(t.cfg.Source, start, end, viewers)
-	group.ReadStamp = stamp.Read
-	group.NeedPictures = t.pool.CapturePictures
 	if !t.cfg.Source.Traceable() {
 		t.pool.CapturePictures()
 	}
-	if t.cfg.Slow > 0 {
-		group.SplitAt(t.halfWay(first))
+	if t.cfg.HTTP2 || t.cfg.Target.TLS != nil {
+		web := &view.Web{TLS: t.cfg.Target.TLS, HTTP2: t.cfg.HTTP2}
+		for i := range all {
+			all[i].Web = web
+		}
 	}
-	t.group = group
-	t.collector.Add(group)
 	t.collector.Do(t.noise.Reset)
-	t.pool.Join(viewers)
+	t.pool.Join(all)
 }
 
 // halfWay is when slow viewers join: half of the duration after the last of those who are measured.
@@ -382,27 +457,54 @@ func (t *trial) halfWay(first time.Duration) time.Duration {
 }
 
 // joinSlow waits for the moment and has the slow viewers join beside those that are measured.
-func (t *trial) joinSlow(ctx context.Context, at time.Duration) *slow.Crowd {
+func (t *trial) joinSlow(ctx context.Context, streams []*stream, at time.Duration) *slow.Crowd {
 	t.sampleUntil(ctx, at)
-	t.cfg.Progress("%d slow viewers join", t.cfg.Slow)
-	return slow.Start(ctx, t.cfg.Target.Address, t.cfg.Target.Host, t.cfg.Target.Path, t.cfg.Slow)
+	t.cfg.Progress.Say("%d slow viewers join", t.cfg.Slow)
+	var paths []string
+	for _, s := range streams {
+		paths = append(paths, s.path)
+	}
+	server := slow.Server{Address: t.cfg.Target.Address, Host: t.cfg.Target.Host, TLS: t.cfg.Target.TLS}
+	return slow.Start(ctx, server, paths, t.cfg.Slow)
 }
 
 // settle waits until all has come, a time at most.
 func (t *trial) settle(limit time.Duration) {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
-	for deadline := t.since() + limit; t.since() < deadline && !t.collector.Settled(t.group); {
+	for deadline := t.since() + limit; t.since() < deadline && !t.settled(); {
 		<-ticker.C
 	}
 }
 
-// sampleUntil looks at the server's memory until the moment, or the context's end.
+func (t *trial) settled() bool {
+	for _, g := range t.groups {
+		if !t.collector.Settled(g) {
+			return false
+		}
+	}
+	return true
+}
+
+// sampleUntil looks at the server's memory, and tells how it goes, until the moment or the context's end.
 func (t *trial) sampleUntil(ctx context.Context, end time.Duration) {
 	for ctx.Err() == nil && t.since() < end {
 		sleep(ctx, min(sampleInterval, end-t.since()))
 		t.sampleMemory()
+		t.cfg.Progress.Live(t.live())
 	}
+}
+
+func (t *trial) live() Live {
+	live := Live{Wanted: len(t.visits)}
+	t.collector.Do(func() {
+		for _, g := range t.groups {
+			live.Joined += g.Joined()
+		}
+		latency := measure.LatenciesOf(t.groups...)
+		live.P50, live.P99 = time.Duration(latency.P50)*time.Microsecond, latency.Quantile99()
+	})
+	return live
 }
 
 // sleep waits for a time or the context's end.

@@ -57,7 +57,7 @@ func try(t *testing.T, s *server, input string) *report.Report {
 
 // once has a fault hit one viewer's n-th live frame, or a later one if that is a key frame or sound.
 func once(times int, delay time.Duration) func(int, int, webm.Frame) (int, time.Duration) {
-	const faulty, from = 2, 12
+	const faulty, from = 2, 40 // well after the join, for frames that were due before it don't count
 	done := false
 	return func(viewer, n int, f webm.Frame) (int, time.Duration) {
 		if viewer != faulty || done || n < from || f.Key {
@@ -283,6 +283,7 @@ func TestParseTarget(t *testing.T) {
 		{"http://127.0.0.1:8000/", "x", "/stream/x"},
 		{"http://127.0.0.1/stream/demo", "", "/stream/demo"},
 		{"http://[::1]:8000/live/any%20thing?key=1", "", "/live/any%20thing?key=1"},
+		{"https://127.0.0.1", "x", "/stream/x"},
 	}
 	for _, test := range tests {
 		target, err := ParseTarget(t.Context(), test.url, test.session)
@@ -295,7 +296,7 @@ func TestParseTarget(t *testing.T) {
 		t.Errorf("own session: %+v, %v", own, err)
 	}
 	for _, bad := range [][2]string{
-		{"https://127.0.0.1", ""},
+		{"ftp://127.0.0.1", ""},
 		{"127.0.0.1:8000", ""},
 		{"http://", ""},
 		{"http://user@127.0.0.1", ""},

@@ -1,18 +1,18 @@
 package view
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"tureen/loadgen/webm"
 )
 
 const (
@@ -24,9 +24,6 @@ const (
 	// leave the kernel nor yield for 10 ms the runtime takes the processor away, and then looks for more of them every
 	// 20 µs for a while, which costs 5 % of a core.
 	longestWait = 8 * time.Millisecond
-
-	maxPictures = 16       // captured at once by one thread
-	maxPicture  = 16 << 20 // bytes of one
 )
 
 // wakeID marks the event that wakes a loop; viewers are numbered from 0.
@@ -41,28 +38,33 @@ type loop struct {
 	mu    sync.Mutex
 	added []Viewer
 
-	joins    []Viewer
-	conns    []*conn // by place
-	vacant   []int32 // places in conns
-	buf      []byte
-	batch    []Event
-	batched  time.Duration // when the batch's first event was added
-	yielded  time.Duration // when the loop last let others run
-	pictures int           // being captured
+	joins   []Viewer
+	leaves  []leave // by their moments
+	conns   []*conn // by place
+	vacant  []int32 // places in conns
+	buf     []byte
+	batch   []Event
+	batched time.Duration // when the batch's first event was added
+	yielded time.Duration // when the loop last let others run
+}
+
+// leave is a viewer's departure to come.
+type leave struct {
+	at   time.Duration
+	conn *conn
 }
 
 // conn is one viewer.
 type conn struct {
 	loop     *loop
-	id       int32
 	place    int32
 	fd       int
+	gone     bool
 	request  []byte // not yet sent; nil once it is
 	bytes    *atomic.Int64
 	answered bool
 	response response
-	scanner  webm.Scanner
-	picture  []byte // of the key frame that is arriving, when it is captured
+	frames
 }
 
 func newLoop(p *Pool) (*loop, error) {
@@ -113,6 +115,7 @@ func (l *loop) run() {
 			l.handle(&ready[i])
 		}
 		l.join()
+		l.depart()
 		l.flush(false)
 		l.yield()
 	}
@@ -139,6 +142,9 @@ func (l *loop) wait(ready []unix.EpollEvent) (int, error) {
 // timeout returns how long to wait in ms: until the next viewer joins at most.
 func (l *loop) timeout() int {
 	wait := longestWait
+	if len(l.leaves) > 0 {
+		wait = min(wait, l.leaves[0].at-l.pool.since())
+	}
 	if len(l.joins) > 0 {
 		wait = min(wait, l.joins[0].Join-l.pool.since())
 	}
@@ -174,11 +180,25 @@ func (l *loop) join() {
 	}
 }
 
+// depart ends the viewers who were to stay until now.
+func (l *loop) depart() {
+	for len(l.leaves) > 0 && l.leaves[0].at <= l.pool.since() {
+		if c := l.leaves[0].conn; !c.gone {
+			c.end(Stopped, nil)
+		}
+		l.leaves = l.leaves[1:]
+	}
+}
+
 func (l *loop) connect(v Viewer) {
-	c := &conn{loop: l, id: v.ID, fd: -1, place: l.vacancy(), bytes: v.Read}
+	c := &conn{loop: l, fd: -1, place: l.vacancy(), bytes: v.Read, frames: frames{pool: l.pool, id: v.ID}}
+	if v.Leave > 0 {
+		at, _ := slices.BinarySearchFunc(l.leaves, v.Leave, func(a leave, t time.Duration) int { return cmp.Compare(a.at, t) })
+		l.leaves = slices.Insert(l.leaves, at, leave{v.Leave, c})
+	}
 	l.conns[c.place] = c
 	c.request = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: tureen-loadgen\r\nAccept: */*\r\n\r\n", v.Path, v.Host)
-	c.scanner.Picture = c.capture
+	c.frames.begin()
 	fd, err := dial(v.Address)
 	if err != nil {
 		c.end(Unreached, err)
@@ -306,7 +326,8 @@ func (c *conn) take(p []byte, at time.Duration) bool {
 		if p = rest; c.response.status != 0 && !c.answer(at) {
 			return false
 		}
-		if !c.scan(piece, at) {
+		if err := c.scan(piece, at, c.loop.report); err != nil {
+			c.end(Unreadable, err)
 			return false
 		}
 		if c.response.state == ended {
@@ -331,59 +352,8 @@ func (c *conn) answer(at time.Duration) bool {
 	return true
 }
 
-func (c *conn) scan(piece []byte, at time.Duration) bool {
-	for len(piece) > 0 {
-		n, complete, err := c.scanner.Next(piece)
-		if err != nil {
-			c.end(Unreadable, fmt.Errorf("reading WebM: %w", err))
-			return false
-		}
-		if piece = piece[n:]; complete {
-			c.arrived(at)
-		}
-	}
-	return true
-}
-
-func (c *conn) arrived(at time.Duration) {
-	f := &c.scanner.Frame
-	event := Event{
-		Type: Arrived, Viewer: c.id, At: at, Timestamp: f.Timestamp, Hash: f.Hash, Size: int32(f.Size), Kind: f.Kind, Key: f.Key,
-	}
-	if c.picture != nil && f.Kind == webm.Video {
-		event.Detail = &Detail{Picture: c.picture}
-		c.dropPicture()
-	}
-	c.loop.report(event)
-}
-
-// capture gathers a key frame's payload. Viewers receive the same pictures at about the same time, so that the few that
-// begin first are enough.
-func (c *conn) capture(piece []byte, first bool) {
-	if first {
-		c.dropPicture()
-		if !c.loop.pool.capture.Load() || c.loop.pictures >= maxPictures {
-			return
-		}
-		c.loop.pictures++
-		c.picture = make([]byte, 0, len(piece))
-	}
-	if c.picture == nil {
-		return
-	}
-	if c.picture = append(c.picture, piece...); len(c.picture) > maxPicture {
-		c.dropPicture()
-	}
-}
-
-func (c *conn) dropPicture() {
-	if c.picture != nil {
-		c.loop.pictures--
-		c.picture = nil
-	}
-}
-
 func (c *conn) end(reason Reason, err error) {
+	c.gone = true
 	if c.fd >= 0 {
 		_ = unix.Close(c.fd) // which takes it out of epoll too
 	}

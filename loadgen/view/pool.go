@@ -1,6 +1,7 @@
 package view
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -26,7 +27,9 @@ type Viewer struct {
 	Host    string        // the Host field
 	Path    string        // escaped path of the stream
 	Join    time.Duration // since the epoch; the schedule doesn't wait for other viewers' answers
-	Read    *atomic.Int64 // counts the bytes read, HTTP included; may be shared, and nil
+	Leave   time.Duration // since the epoch, when it closes its connection; 0: when the pool stops
+	Read    *atomic.Int64 // counts the bytes read, HTTP included (TLS and HTTP/2: bodies alone); may be shared, and nil
+	Web     *Web          // how it speaks, when that isn't plain HTTP/1.1
 }
 
 // Pool runs viewers on a few threads.
@@ -36,8 +39,15 @@ type Pool struct {
 	free     chan []Event
 	loops    []*loop
 	capture  atomic.Bool
+	pictures atomic.Int32 // being captured
 	stopping atomic.Bool
 	running  sync.WaitGroup
+
+	web     context.Context // of the viewers with a goroutine each
+	stopWeb context.CancelFunc
+	visits  sync.WaitGroup
+	mu      sync.Mutex
+	batch   []Event // theirs
 }
 
 // Start starts a pool with that many threads. Events' times count from the epoch.
@@ -56,6 +66,8 @@ func Start(threads int, epoch time.Time) (*Pool, error) {
 	for _, l := range p.loops {
 		p.running.Go(l.run)
 	}
+	p.web, p.stopWeb = context.WithCancel(context.Background())
+	p.running.Go(p.flushWeb)
 	return p, nil
 }
 
@@ -82,8 +94,18 @@ func (p *Pool) fresh() []Event {
 	}
 }
 
-// Join adds viewers, spread evenly over the threads, in the order of their Join times.
+// Join adds viewers, spread evenly over the threads, in the order of their Join times. Those that don't speak plain
+// HTTP/1.1 get a goroutine each.
 func (p *Pool) Join(viewers []Viewer) {
+	var plain []Viewer
+	for _, v := range viewers {
+		if v.Web == nil {
+			plain = append(plain, v)
+			continue
+		}
+		p.visits.Go(func() { p.visit(v) })
+	}
+	viewers = plain
 	for i, l := range p.loops {
 		var mine []Viewer
 		for n := i; n < len(viewers); n += len(p.loops) {
@@ -100,6 +122,8 @@ func (p *Pool) CapturePictures() { p.capture.Store(true) }
 // Stop closes all connections, waits for the threads to end and closes the channel of events.
 func (p *Pool) Stop() {
 	p.stopping.Store(true)
+	p.stopWeb()
+	p.visits.Wait()
 	for _, l := range p.loops {
 		l.wake()
 	}

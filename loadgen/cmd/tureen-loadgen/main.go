@@ -28,17 +28,27 @@ Examples:
   tureen-loadgen --target http://127.0.0.1:8000
   tureen-loadgen --target http://127.0.0.1:8000 --viewers 1000 --ramp 5s --duration 1m --json run.json
   tureen-loadgen --target http://127.0.0.1:8000/live/any-path --input clip.webm --pid 4711
+  tureen-loadgen --target https://127.0.0.1:8443 --http2 --insecure --churn 10s --html run.html
+  tureen-loadgen --target http://127.0.0.1:8000 --publishers 4 --slo 'p99<75ms,lost==0,join_p99<20ms'
+  tureen-loadgen find --target http://127.0.0.1:8000 --slo 'p99<20ms' --duration 10s
+  tureen-loadgen compare http://127.0.0.1:8000 http://127.0.0.1:8001 --rounds 5
+  tureen-loadgen diff old.json new.json
   tureen-loadgen publish --target http://127.0.0.1:8000/stream/demo
   tureen-loadgen list
 
-Exit codes: 0 the target holds; 1 it falls short (lost frames, refused viewers, a stream that broke); 2 no verdict (bad
-flags, no target, a machine too busy to measure, interrupted).
+Exit codes: 0 the target holds; 1 it falls short (of --slo; lost frames, refused viewers, a stream that broke); 2 no
+verdict (bad flags, no target, a machine too busy to measure, interrupted).
 
 The flags of a measurement are listed by: tureen-loadgen run --help`
 
 type commands struct {
 	Run     runCommand     `cmd:"" default:"withargs" help:"Measure a target (the default)."`
+	Find    findCommand    `cmd:"" help:"Find the most viewers, or publishers, for which an SLO holds."`
+	Compare compareCommand `cmd:"" help:"Do the same work on two targets in turn."`
+	Diff    diffCommand    `cmd:"" help:"Hold a saved run against an earlier one."`
+	Show    showCommand    `cmd:"" help:"Print saved results, and draw them on one page."`
 	Publish publishCommand `cmd:"" help:"Publish an endless live stream and measure nothing."`
+	Metrics metricsCommand `cmd:"" help:"List what an SLO can bound."`
 	List    listCommand    `cmd:"" help:"List the inputs."`
 }
 

@@ -37,9 +37,25 @@ func TestUsage(t *testing.T) {
 		{"--target x --duration 0s", report.NoVerdict, "--duration: more than 0"},
 		{"--target x --ramp=-1s", report.NoVerdict, "--ramp: not below 0"},
 		{"--target x --frames 3", report.NoVerdict, "unknown flag --frames"},
-		{"--target 127.0.0.1:8000", report.NoVerdict, "no http URL"},
+		{"--target 127.0.0.1:8000", report.NoVerdict, "no http or https URL"},
 		{"--target http://127.0.0.1:1 --input no-such", report.NoVerdict, "unknown fixture"},
 		{"--target http://127.0.0.1:1 --calibration 100ms", report.NoVerdict, "refused"},
+		{"metrics", report.Holds, "join_p99"},
+		{"find --help", report.Holds, "tureen-loadgen find --target"},
+		{"compare --help", report.Holds, "tureen-loadgen compare http://"},
+		{"diff --help", report.Holds, "tureen-loadgen diff yesterday.json today.json"},
+		{"--target x --publishers 0", report.NoVerdict, "--publishers: at least 1"},
+		{"--target x --churn 1s", report.NoVerdict, "--churn: at least 2s"},
+		{"--target x --late 0s", report.NoVerdict, "--late: more than 0"},
+		{"--target x --insecure --ca f", report.NoVerdict, "--insecure and --ca"},
+		{"--target https://127.0.0.1:1 --ca /dev/null", report.NoVerdict, "no certificate in /dev/null"},
+		{"--target x --slo p99", report.NoVerdict, "compares nothing"},
+		{"--target http://127.0.0.1:1 --publish-to nowhere", report.NoVerdict, "no URL with a host"},
+		{"find --target x --from 0", report.NoVerdict, "--from and --limit"},
+		{"find --target x --precision 1", report.NoVerdict, "--precision"},
+		{"compare a b --rounds 0", report.NoVerdict, "--rounds: at least 1"},
+		{"compare a b --sizes 1,0", report.NoVerdict, "--sizes: each at least 1"},
+		{"compare a b --limit p99", report.NoVerdict, "unreadable limit"},
 		{"publish --target http://127.0.0.1:1", report.NoVerdict, "refused"},
 		{"publish --target http://127.0.0.1:1 --duration=-1s", report.NoVerdict, "--duration: not below 0"},
 	}
@@ -77,7 +93,7 @@ func TestRunWritesJSON(t *testing.T) {
 	defer server.Close()
 	path := filepath.Join(t.TempDir(), "run.json")
 	code, stdout, stderr := invoke(t.Context(), "--target", server.URL, "--viewers", "2", "--ramp", "0s",
-		"--duration", "100ms", "--calibration", "100ms", "--json", path)
+		"--duration", "100ms", "--calibration", "300ms", "--json", path)
 	var r report.Report
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -19,6 +19,7 @@ type publishCommand struct {
 	Session  string        `placeholder:"ID" help:"Session id of the stream; by default one of its own."`
 	Input    string        `default:"webm-load" placeholder:"NAME|FILE" help:"Fixture, or WebM or Matroska file (${default}). What can be looped plays without a seam; the rest is sent once."`
 	Duration time.Duration `default:"0" help:"How long to publish; 0 until it is interrupted."`
+	trusting
 }
 
 // Help is what --help says besides.
@@ -35,13 +36,16 @@ func (c *publishCommand) Validate() error {
 	if c.Duration < 0 {
 		return errors.New("--duration: not below 0")
 	}
-	return nil
+	return c.trusting.Validate()
 }
 
 // Run publishes until the time is over, the input ends or the program is interrupted.
 func (c *publishCommand) Run(a *app) error {
 	target, err := trial.ParseTarget(a.ctx, c.Target, c.Session)
 	if err != nil {
+		return err
+	}
+	if err := c.trust(target.TLS); err != nil {
 		return err
 	}
 	source, err := publish.Open(c.Input)
@@ -72,6 +76,18 @@ func (c *publishCommand) Run(a *app) error {
 	return nil
 }
 
+// measurable says what is measured of an input.
+func measurable(name string) string {
+	source, err := publish.Open(name)
+	switch {
+	case err != nil:
+		return "can't be published: " + err.Error()
+	case source.Restarts:
+		return "can be published, but not measured: its timestamps begin anew"
+	}
+	return source.Measurable()
+}
+
 type listCommand struct{}
 
 // Run lists the fixtures.
@@ -85,7 +101,7 @@ func (listCommand) Run(a *app) error {
 		if clip.Malformed {
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.1f s\t%d kB\t%s\n", name, clip.Container, clip.Duration.Seconds(), len(clip.Data)/1000, clip.Description)
+		fmt.Fprintf(w, "%s\t%s\t%.1f s\t%d kB\t%s\t%s\n", name, clip.Container, clip.Duration.Seconds(), len(clip.Data)/1000, clip.Description, measurable(name))
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("listing inputs: %w", err)
