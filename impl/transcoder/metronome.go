@@ -11,7 +11,7 @@ const (
 	// end and still follow them: publishers stamp by clocks of their own.
 	wobble = 40 * time.Millisecond
 	// calm is how many buffers a lasting difference takes to be followed.
-	calm = 16
+	calm = 8
 	// stepBack is how far back a stamp must lie to be a new beginning, and not
 	// sound that has been heard (ING-14).
 	stepBack = 500 * time.Millisecond
