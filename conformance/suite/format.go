@@ -1,0 +1,3 @@
+package suite
+
+func format(check declare) {}

@@ -1,0 +1,3 @@
+package suite
+
+func reconnect(check declare) {}

@@ -1,0 +1,3 @@
+package suite
+
+func service(check declare) {}

@@ -1,0 +1,208 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/onsi/gomega"
+
+	"tureen/conformance/report"
+	"tureen/conformance/spec"
+	"tureen/conformance/target"
+	"tureen/conformance/wire"
+)
+
+// Trial is one run of a check against a target. Its methods belong to the check's goroutine.
+type Trial struct {
+	// Gomega asserts what the requirement demands: a failure is the target's.
+	gomega.Gomega
+	// Given asserts what the check builds on: a failure means that it wasn't run.
+	Given gomega.Gomega
+
+	Target *target.Target
+	Times  target.Times
+	Script *wire.Transcript
+	Rand   *rand.Rand
+
+	ctx     context.Context
+	check   *Check
+	run     *Run
+	ids     int
+	began   time.Time
+	cleanup []func()
+	conns   connections
+}
+
+// connections are those of a trial that are open.
+type connections struct {
+	mu  sync.Mutex
+	all []*wire.Conn
+}
+
+// outcome ends a check early; it is thrown as a panic and caught in conduct.
+type outcome struct {
+	verdict      report.Verdict
+	message      string
+	precondition bool
+}
+
+// conduct runs a check and returns what became of it.
+func (r *Run) conduct(ctx context.Context, c *Check) report.Result {
+	ctx, cancel := context.WithTimeout(ctx, c.Limit)
+	defer cancel()
+	t := &Trial{
+		Target: r.Target, Times: r.Target.Times, Script: wire.NewTranscript(), ctx: ctx, check: c, run: r, began: time.Now(),
+		Rand: rand.New(rand.NewPCG(uint64(r.Seed), uint64(len(c.Text)))),
+	}
+	t.Gomega = gomega.NewGomega(func(message string, _ ...int) { panic(outcome{verdict: report.Fail, message: message}) })
+	t.Given = gomega.NewGomega(func(message string, _ ...int) {
+		panic(outcome{verdict: report.NotRun, message: "precondition: " + message, precondition: true})
+	})
+	stop := context.AfterFunc(ctx, t.conns.close) // so that no reading or writing outlasts the check
+	defer stop()
+	o := t.perform()
+	t.clean()
+	result := report.Result{
+		Requirement: c.Requirement, Chapter: c.Chapter, Level: c.Level, Feature: c.Feature, Check: c.Text,
+		Verdict: o.verdict, Message: tidy(o.message), Precondition: o.precondition,
+		Seconds: time.Since(t.began).Round(time.Millisecond).Seconds(), Evidence: t.Script.Events(), Repeat: t.Script.Curls(),
+	}
+	r.temper(c, &result)
+	return result
+}
+
+// perform runs the check's body.
+func (t *Trial) perform() (o outcome) {
+	defer func() {
+		switch v := recover().(type) {
+		case nil:
+		case outcome:
+			o = v
+			if o.verdict == report.Fail && t.ctx.Err() != nil {
+				o = t.unfinished(o.message)
+			}
+		default:
+			o = outcome{verdict: report.Harness, message: fmt.Sprintf("the check itself failed: %v (%s)", v, t.check.Place)}
+		}
+	}()
+	t.check.body(t)
+	return outcome{verdict: report.Pass}
+}
+
+// unfinished is the outcome of a check whose time ran out, or whose run was interrupted.
+func (t *Trial) unfinished(message string) outcome {
+	if errors.Is(context.Cause(t.ctx), context.DeadlineExceeded) {
+		return outcome{verdict: report.Fail, message: fmt.Sprintf("after %v, which is all that the check may take: %s", t.check.Limit, message)}
+	}
+	return outcome{verdict: report.NotRun, message: "the run was interrupted"}
+}
+
+// temper turns a failure into what it means where a SHOULD was missed or a feature isn't declared.
+func (r *Run) temper(c *Check, result *report.Result) {
+	features := r.Target.Features
+	declared := c.Feature == "" || features.Has(c.Feature)
+	switch {
+	case !declared && result.Verdict == report.Pass:
+		result.Verdict, result.Message = report.NotApplicable, c.Feature+" isn't declared, though this check would pass"
+	case !declared && (result.Verdict == report.Fail || result.Precondition):
+		result.Verdict, result.Precondition = report.NotApplicable, false
+		result.Message = c.Feature + " isn't declared; " + result.Message
+	case result.Verdict == report.Fail && c.Level != spec.Must:
+		result.Verdict = report.Warn
+	}
+}
+
+// tidy takes the indentation of Gomega's messages off.
+func tidy(message string) string { return strings.TrimSpace(message) }
+
+// clean undoes what the check did, the latest first.
+func (t *Trial) clean() {
+	for i := len(t.cleanup) - 1; i >= 0; i-- {
+		t.cleanup[i]()
+	}
+	t.conns.close()
+}
+
+// onEnd has f called when the check ends.
+func (t *Trial) onEnd(f func()) { t.cleanup = append(t.cleanup, f) }
+
+func (c *connections) add(conn *wire.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, conn)
+}
+
+func (c *connections) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.all {
+		conn.Close()
+	}
+}
+
+// Fail ends the check: the target doesn't do what it has to.
+func (t *Trial) Fail(format string, args ...any) {
+	panic(outcome{verdict: report.Fail, message: fmt.Sprintf(format, args...)})
+}
+
+// Skip ends the check, which can't be run; the message says why.
+func (t *Trial) Skip(format string, args ...any) {
+	panic(outcome{verdict: report.NotRun, message: fmt.Sprintf(format, args...)})
+}
+
+// Broken ends the check for a fault of the suite's or of its machine.
+func (t *Trial) Broken(format string, args ...any) {
+	panic(outcome{verdict: report.Harness, message: fmt.Sprintf(format, args...)})
+}
+
+// ID returns a session id that nobody else uses.
+func (t *Trial) ID() string {
+	t.ids++
+	return fmt.Sprintf("%s%s.%s.%d.%d", t.run.Prefix, t.run.token, strings.ToLower(t.check.Requirement), t.check.Number, t.ids)
+}
+
+// Dial connects to the target.
+func (t *Trial) Dial(options ...wire.Option) *wire.Conn {
+	conn, err := wire.Dial(t.ctx, t.Target.Base, t.Script, options...)
+	t.Given.Expect(err).NotTo(gomega.HaveOccurred(), "a connection to the target")
+	t.conns.add(conn)
+	return conn
+}
+
+// InTime judges a time that something took. Where the suite itself was held up by as much, it gives no verdict.
+func (t *Trial) InTime(took, bound time.Duration, what string) {
+	if took <= bound {
+		return
+	}
+	if held := t.run.noise.worst(time.Now().Add(-took), time.Now()); took-2*held <= bound {
+		t.Broken("overloaded: %s took %v, but the suite itself was held up for %v meanwhile", what, took.Round(time.Millisecond), held)
+	}
+	t.Fail("%s took %v, which may be %v", what, took.Round(time.Millisecond), bound)
+}
+
+// late ends the check because something didn't come in time.
+func (t *Trial) late(bound time.Duration, what string, so string) {
+	if held := t.run.noise.worst(time.Now().Add(-bound), time.Now()); held > bound/3 {
+		t.Broken("overloaded: %s didn't come within %v, but the suite itself was held up for %v meanwhile", what, bound, held)
+	}
+	t.Fail("%s didn't come within %v%s", what, bound, so)
+}
+
+// After waits until a moment, or the check's end.
+func (t *Trial) After(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.ctx.Done():
+		t.Fail("waiting for %v", d)
+	}
+}
+
+// path is a session's path.
+func path(id string) string { return "/stream/" + id }
