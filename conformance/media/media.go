@@ -93,6 +93,27 @@ func Fixture(name string) *Source {
 	return s
 }
 
+// Document returns one of the EBML documents of a fixture that has several, counted from 0.
+func Document(name string, n int) *Source {
+	clip, err := fixtures.Open(name)
+	if err != nil {
+		panic("conformance: " + err.Error()) // fixtures are part of the program
+	}
+	documents := bytes.SplitAfter(clip.Data, ebmlID)
+	data := slices.Concat(ebmlID, bytes.TrimSuffix(documents[n+1], ebmlID))
+	parsed, err := index.Matroska(data)
+	if err != nil {
+		panic(fmt.Sprintf("conformance: document %d of fixture %s: %v", n, name, err))
+	}
+	s := &Source{Name: fmt.Sprintf("document %d of %s", n, name), ContentType: clip.ContentType, Duration: parsed.Duration}
+	kinds := s.adopt(parsed.Tracks)
+	s.schedule(data, parsed.Packets, kinds)
+	return s
+}
+
+// ebmlID is how a document begins (RFC 8794 §11.2.1).
+var ebmlID = []byte{0x1A, 0x45, 0xDF, 0xA3}
+
 // adopt takes over the first track of each kind, and returns the kinds by track number.
 func (s *Source) adopt(tracks []index.Track) map[int]string {
 	kinds := make(map[int]string)

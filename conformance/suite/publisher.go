@@ -38,6 +38,7 @@ type Publisher struct {
 	head     bool          // all but the first piece wait
 	end      bool          // the body ends with the last piece sent
 	anew     bool          // the next piece is due now
+	late     time.Duration // by which a piece was sent after it was due, at most
 	sent     []time.Time   // of each piece
 	written  error         // of a write that failed
 	done     bool          // nothing is written any more
@@ -151,6 +152,7 @@ func (p *Publisher) write() {
 		if wait := time.Until(began.Add(piece.Due)); wait > 0 && !p.flood && !p.sleep(wait) {
 			return
 		}
+		p.note(time.Since(began.Add(piece.Due)))
 		if !p.put(i, piece.Data) {
 			return
 		}
@@ -158,6 +160,20 @@ func (p *Publisher) write() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.close()
+}
+
+// note keeps the worst lateness.
+func (p *Publisher) note(late time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.late = max(p.late, late)
+}
+
+// lateness is by how much a piece was sent after it was due, at most.
+func (p *Publisher) lateness() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.late
 }
 
 // allowed waits for 100 Continue; a final answer means that nothing is to be sent.
@@ -352,8 +368,21 @@ func (p *Publisher) Interim() []int {
 	return append([]int(nil), p.interim...)
 }
 
-// await waits for a condition, which is called with the lock held.
+// await waits for a condition, which is called with the lock held and has to be met within the bound.
 func (p *Publisher) await(bound time.Duration, what string, met func() bool) {
+	if !p.wait(bound, met) {
+		p.t.late(bound, what, "")
+	}
+}
+
+// told waits until a publisher that asks for 100 Continue has that or another answer, on which a check builds.
+func (p *Publisher) told() {
+	ok := p.wait(tolerance, func() bool { return len(p.interim) > 0 || p.answered != nil || p.lost != nil })
+	p.t.Given.Expect(ok).To(gomega.BeTrue(), "an answer within %v to a publisher that asks for 100 Continue", tolerance)
+}
+
+// wait reports whether a condition is met within the bound.
+func (p *Publisher) wait(bound time.Duration, met func() bool) bool {
 	timer := time.NewTimer(bound)
 	defer timer.Stop()
 	for {
@@ -361,14 +390,14 @@ func (p *Publisher) await(bound time.Duration, what string, met func() bool) {
 		ok, changed := met(), p.changed
 		p.mu.Unlock()
 		if ok {
-			return
+			return true
 		}
 		select {
 		case <-changed:
 		case <-timer.C:
-			p.t.late(bound, what, "")
+			return false
 		case <-p.t.ctx.Done():
-			p.t.Fail("waiting for %s", what)
+			return false
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +18,7 @@ import (
 type Run struct {
 	Target *target.Target
 	Prefix string // of all session ids; a faulty target may choose its fault by it
-	Lanes  int    // how many checks run at once
+	Lanes  Lanes  // how many checks run at once; nil: DefaultLanes
 	Seed   int64
 	// Done, if set, is called with each result as it comes, one at a time.
 	Done func(report.Result)
@@ -24,6 +26,12 @@ type Run struct {
 	token string
 	noise *noise
 }
+
+// Lanes bound how many checks run at once, in one run or in several that share them.
+type Lanes chan struct{}
+
+// NewLanes returns n lanes.
+func NewLanes(n int) Lanes { return make(Lanes, n) }
 
 // DefaultLanes is how many checks run at once; they mostly wait.
 const DefaultLanes = 32
@@ -46,8 +54,8 @@ func (j *Job) Result() report.Result {
 // are not run.
 func (r *Run) Start(ctx context.Context, checks []*Check) []*Job {
 	r.token = strings.ToLower(rand.Text()[:6])
-	if r.Lanes <= 0 {
-		r.Lanes = DefaultLanes
+	if r.Lanes == nil {
+		r.Lanes = NewLanes(DefaultLanes)
 	}
 	jobs := make([]*Job, len(checks))
 	for i, c := range checks {
@@ -64,13 +72,12 @@ func (r *Run) Start(ctx context.Context, checks []*Check) []*Job {
 
 // work runs the jobs and returns when all are done.
 func (r *Run) work(ctx context.Context, jobs []*Job) {
-	lanes := make(chan struct{}, r.Lanes)
 	var all sync.WaitGroup
 	var told sync.Mutex
 	for _, j := range jobs {
-		lanes <- struct{}{}
+		r.Lanes <- struct{}{}
 		all.Go(func() {
-			defer func() { <-lanes }()
+			defer func() { <-r.Lanes }()
 			defer close(j.done)
 			j.result = r.one(ctx, j.Check)
 			if r.Done != nil {
@@ -162,4 +169,17 @@ func (n *noise) worst(from, to time.Time) time.Duration {
 		}
 	}
 	return worst
+}
+
+// cpuPressure is for how long so far at least one task of this machine has been waiting for a processor (Linux' pressure stall
+// information); false where nobody tells.
+func cpuPressure() (time.Duration, bool) {
+	text, err := os.ReadFile("/proc/pressure/cpu")
+	if err != nil {
+		return 0, false
+	}
+	_, total, found := strings.Cut(string(text), "total=")
+	total, _, _ = strings.Cut(total, "\n")
+	micros, err := strconv.ParseInt(total, 10, 64)
+	return time.Duration(micros) * time.Microsecond, found && err == nil
 }

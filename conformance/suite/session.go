@@ -51,7 +51,7 @@ func (t *Trial) Begin(s *media.Source, modes ...mode) (*Publisher, *Viewer) {
 // Join has a viewer watch a session whose publisher's request is on its way: only 404 tells that it hasn't arrived yet, so it
 // asks again for a while. The viewer that is returned has its answer, or is being held.
 func (t *Trial) Join(id string) *Viewer {
-	patience := time.Now().Add(time.Second)
+	patience := time.Now().Add(tolerance)
 	for {
 		v := t.Watch(id)
 		v.wait(time.Second, func(w View) bool { return v.response != nil || w.Over })
@@ -72,9 +72,7 @@ func (t *Trial) Return(id string, s *media.Source, modes ...mode) *Publisher {
 	patience := time.Now().Add(time.Second)
 	for {
 		p := t.Publish(id, s, append(modes, expecting)...)
-		p.await(tolerance, "an answer to a publisher that returns and asks for 100 Continue", func() bool {
-			return len(p.interim) > 0 || p.answered != nil || p.lost != nil
-		})
+		p.told()
 		a, err := p.Peek()
 		if err != nil || a.Status != http.StatusConflict || time.Now().After(patience) {
 			return p

@@ -1,62 +1,20 @@
 package suite
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"tureen/conformance/reference"
 	"tureen/conformance/report"
 	"tureen/conformance/spec"
-	"tureen/conformance/target"
 )
-
-// The reference with short times, so that nothing waits for a default of 10 s.
-const (
-	referenceFlags    = " --listen {addr} --idle 4s --grace 2s --budget 1s --drain 3s --log warn"
-	referenceTimes    = "idle=4s,grace=2s,budget=1s,drain=3s"
-	referenceFeatures = "pacing,wait,resume,content-range"
-)
-
-// reference builds the reference implementation and starts it.
-func reference(t *testing.T) *target.Target {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "tureen")
-	if out, err := exec.Command("go", "build", "-o", program, "tureen/impl/cmd/tureen").CombinedOutput(); err != nil {
-		t.Fatalf("building the reference: %v\n%s", err, out)
-	}
-	features, err := target.ParseFeatures(referenceFeatures)
-	if err != nil {
-		t.Fatal(err)
-	}
-	times, err := target.DefaultTimes.ParseTimes(referenceTimes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := func(ctx context.Context) (*target.Process, error) {
-		return target.StartProcess(ctx, program+referenceFlags)
-	}
-	p, err := start(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Stop(times.Drain + 2*time.Second) })
-	return &target.Target{
-		Base: p.Base, Times: times, Features: features, Name: "reference", Process: p, Start: start,
-		StartSmall: func(ctx context.Context) (*target.Process, error) {
-			return target.StartProcess(ctx, program+referenceFlags+" --max-publishers 1 --max-viewers 2")
-		},
-	}
-}
 
 // TestReference judges the reference implementation. Every check has to pass; none may be left out.
 func TestReference(t *testing.T) {
-	run := &Run{Target: reference(t), Prefix: "conformance.", Seed: 1}
+	run := &Run{Target: reference.Start(t), Prefix: "conformance.", Seed: 1}
 	for _, r := range run.RunSpecs(t.Context(), t, All(), t.Output()) {
 		if r.Verdict == report.Pass {
 			continue

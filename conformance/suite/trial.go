@@ -34,6 +34,8 @@ type Trial struct {
 	run     *Run
 	ids     int
 	began   time.Time
+	waited  time.Duration // tasks of this machine for a processor, when the check began
+	pressed bool          // waited is known
 	cleanup []func()
 	conns   connections
 }
@@ -49,16 +51,32 @@ type outcome struct {
 	verdict      report.Verdict
 	message      string
 	precondition bool
+	overloaded   bool
 }
+
+// attempts is how often a check is tried that the machine is too busy for.
+const attempts = 3
 
 // conduct runs a check and returns what became of it.
 func (r *Run) conduct(ctx context.Context, c *Check) report.Result {
+	for i := 1; ; i++ {
+		result, overloaded := r.attempt(ctx, c)
+		if !overloaded || i == attempts || ctx.Err() != nil {
+			r.temper(c, &result)
+			return result
+		}
+	}
+}
+
+// attempt runs a check once, and tells too whether the machine was too busy to give a verdict.
+func (r *Run) attempt(ctx context.Context, c *Check) (result report.Result, overloaded bool) {
 	ctx, cancel := context.WithTimeout(ctx, c.Limit)
 	defer cancel()
 	t := &Trial{
 		Target: r.Target, Times: r.Target.Times, Script: wire.NewTranscript(), ctx: ctx, check: c, run: r, began: time.Now(),
 		Rand: rand.New(rand.NewPCG(uint64(r.Seed), uint64(len(c.Text)))),
 	}
+	t.waited, t.pressed = cpuPressure()
 	t.Gomega = gomega.NewGomega(func(message string, _ ...int) { panic(outcome{verdict: report.Fail, message: message}) })
 	t.Given = gomega.NewGomega(func(message string, _ ...int) {
 		panic(outcome{verdict: report.NotRun, message: "precondition: " + message, precondition: true})
@@ -67,13 +85,11 @@ func (r *Run) conduct(ctx context.Context, c *Check) report.Result {
 	defer stop()
 	o := t.perform()
 	t.clean()
-	result := report.Result{
+	return report.Result{
 		Requirement: c.Requirement, Chapter: c.Chapter, Level: c.Level, Feature: c.Feature, Check: c.Text,
-		Verdict: o.verdict, Message: tidy(o.message), Precondition: o.precondition,
+		Verdict: o.verdict, Message: strings.TrimSpace(o.message), Precondition: o.precondition,
 		Seconds: time.Since(t.began).Round(time.Millisecond).Seconds(), Evidence: t.Script.Events(), Repeat: t.Script.Curls(),
-	}
-	r.temper(c, &result)
-	return result
+	}, o.overloaded
 }
 
 // perform runs the check's body.
@@ -117,9 +133,6 @@ func (r *Run) temper(c *Check, result *report.Result) {
 	}
 }
 
-// tidy takes the indentation of Gomega's messages off.
-func tidy(message string) string { return strings.TrimSpace(message) }
-
 // clean undoes what the check did, the latest first.
 func (t *Trial) clean() {
 	for i := len(t.cleanup) - 1; i >= 0; i-- {
@@ -155,9 +168,9 @@ func (t *Trial) Skip(format string, args ...any) {
 	panic(outcome{verdict: report.NotRun, message: fmt.Sprintf(format, args...)})
 }
 
-// Broken ends the check for a fault of the suite's or of its machine.
-func (t *Trial) Broken(format string, args ...any) {
-	panic(outcome{verdict: report.Harness, message: fmt.Sprintf(format, args...)})
+// Overloaded ends the check because the machine is too busy to tell. It is tried again.
+func (t *Trial) Overloaded(format string, args ...any) {
+	panic(outcome{verdict: report.Harness, message: "overloaded: " + fmt.Sprintf(format, args...), overloaded: true})
 }
 
 // ID returns a session id that nobody else uses.
@@ -174,23 +187,55 @@ func (t *Trial) Dial(options ...wire.Option) *wire.Conn {
 	return conn
 }
 
-// InTime judges a time that something took. Where the suite itself was held up by as much, it gives no verdict.
+// InTime judges a time that something took. Where the suite was held up by as much, or the machine was too busy for times like
+// that, it gives no verdict.
 func (t *Trial) InTime(took, bound time.Duration, what string) {
 	if took <= bound {
 		return
 	}
-	if held := t.run.noise.worst(time.Now().Add(-took), time.Now()); took-2*held <= bound {
-		t.Broken("overloaded: %s took %v, but the suite itself was held up for %v meanwhile", what, took.Round(time.Millisecond), held)
+	held := t.run.noise.worst(time.Now().Add(-took), time.Now())
+	pressed := t.pressure() > tooBusy && took <= bound+min(bound, time.Second)
+	if took-2*held <= bound || pressed {
+		t.Overloaded("%s took %v, %s", what, took.Round(time.Millisecond), t.busyness(held))
 	}
 	t.Fail("%s took %v, which may be %v", what, took.Round(time.Millisecond), bound)
 }
 
 // late ends the check because something didn't come in time.
-func (t *Trial) late(bound time.Duration, what string, so string) {
-	if held := t.run.noise.worst(time.Now().Add(-bound), time.Now()); held > bound/3 {
-		t.Broken("overloaded: %s didn't come within %v, but the suite itself was held up for %v meanwhile", what, bound, held)
+func (t *Trial) late(bound time.Duration, what, so string) {
+	held := t.run.noise.worst(time.Now().Add(-bound), time.Now())
+	if held > bound/3 || t.pressure() > tooBusy && bound < second {
+		t.Overloaded("%s didn't come within %v, %s", what, bound, t.busyness(held))
 	}
 	t.Fail("%s didn't come within %v%s", what, bound, so)
+}
+
+// FailUnlessHeld ends the check: the target does something too late, or too early. Where the suite itself was held up for
+// longer than a time during the check, or the machine was too busy, that is no verdict.
+func (t *Trial) FailUnlessHeld(longer time.Duration, format string, args ...any) {
+	held := t.run.noise.worst(t.began, time.Now())
+	if held > longer || t.pressure() > tooBusy {
+		t.Overloaded("%s, %s", fmt.Sprintf(format, args...), t.busyness(held))
+	}
+	t.Fail(format, args...)
+}
+
+// tooBusy is a share of time in which tasks of this machine had to wait for a processor beyond which short times say nothing
+// about a target that may run beside the suite.
+const tooBusy = 0.5
+
+// pressure is that share since the check began.
+func (t *Trial) pressure() float64 {
+	waited, ok := cpuPressure()
+	if !ok || !t.pressed {
+		return 0
+	}
+	return float64(waited-t.waited) / float64(time.Since(t.began))
+}
+
+func (t *Trial) busyness(held time.Duration) string {
+	return fmt.Sprintf("but the suite itself was held up for %v meanwhile, and tasks waited for a processor in %.0f %% of the time",
+		held.Round(time.Millisecond), 100*t.pressure())
 }
 
 // After waits until a moment, or the check's end.

@@ -84,17 +84,16 @@ func (v *Viewer) read() {
 		return
 	}
 	body := v.conn.Body(r, v.method)
+	v.answered(r, body.Framing)
 	if r.Status != http.StatusOK {
 		problem, _ := io.ReadAll(io.LimitReader(body, maxAnswer))
 		v.conn.Note("<", "%.600s", problem)
 		v.mu.Lock()
 		v.problem = problem
 		v.mu.Unlock()
-		v.answered(r, body.Framing)
 		v.end(nil)
 		return
 	}
-	v.answered(r, body.Framing)
 	if v.pause {
 		select {
 		case <-v.resume:

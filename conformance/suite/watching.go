@@ -53,7 +53,7 @@ func watching(check declare) {
 
 	check("WAT-3", "whenever a viewer joins, its first picture is a key frame and no sound before it is older", startsAtKey)
 	check("WAT-4", "whenever a viewer joins, it starts at the newest key frame or a later one", startsAtNewest)
-	check("WAT-4", "a viewer isn't started at a key frame that lies more than 10 s back", startsAfterOldKey)
+	check("WAT-4", "a viewer isn't started at a key frame that lies more than 10 s back", startsAfterOldKey, limit(40*second))
 
 	check("WAT-5", "sound that steps back by up to 100 ms is put in order", func(t *Trial) { ordered(t, "ebml-steps-back") })
 	check("WAT-5", "tracks that lie 300 ms apart are put in order", func(t *Trial) { ordered(t, "ebml-tracks-apart") })
@@ -142,7 +142,7 @@ func joinAt(t *Trial) (*Publisher, []*Viewer) {
 func startsAtKey(t *Trial) {
 	_, viewers := joinAt(t)
 	for i, v := range viewers {
-		view := v.AwaitEnd(3 * second)
+		view := v.AwaitEnd(2 * tolerance)
 		t.Expect(len(view.Of(video))).To(gomega.BeNumerically(">", 10), "pictures of a viewer that joins after %v; %s", moments[i], view.describe())
 		if text := faults(view, "WAT-3"); text != "" {
 			t.Fail("a viewer that joins after %v of a stream with a key frame each second:%s", moments[i], text)
@@ -156,10 +156,13 @@ const newness = 30 * time.Millisecond
 func startsAtNewest(t *Trial) {
 	p, viewers := joinAt(t)
 	pictures := p.Source.Of(video)
+	doubt := ""
 	for i, v := range viewers {
-		view := v.AwaitEnd(3 * second)
+		view := v.AwaitEnd(2 * tolerance)
 		blocks := view.Of(video)
-		t.Expect(blocks).NotTo(gomega.BeEmpty(), "pictures of a viewer that joins after %v", moments[i])
+		if len(blocks) == 0 {
+			t.FailUnlessHeld(second/2, "a viewer that joins after %v gets no picture", moments[i])
+		}
 		sent, newest, start := p.SentAt(), -1, -1
 		for n, f := range pictures {
 			if f.Key && sent[f.Piece].Before(v.Asked.Add(-newness)) {
@@ -169,9 +172,17 @@ func startsAtNewest(t *Trial) {
 				start = n
 			}
 		}
-		t.Expect(start).To(gomega.BeNumerically(">=", newest), "the picture with which a viewer begins that joins after %v, when key frame %d had been sent %v ago",
-			moments[i], newest, v.Asked.Sub(sent[pictures[max(newest, 0)].Piece]).Round(time.Millisecond))
+		if start < newest {
+			ago := v.Asked.Sub(sent[pictures[newest].Piece])
+			doubt = fmt.Sprintf("a viewer that joins after %v begins with picture %d, when key frame %d had been sent %v ago", moments[i], start, newest, ago)
+			if ago > second/4 { // no machine is as slow as that
+				t.Fail("%s", doubt)
+			}
+		}
 		t.olderSound(view, p.Source, sent, v.Asked, newest)
+	}
+	if doubt != "" {
+		t.FailUnlessHeld(newness, "%s", doubt)
 	}
 }
 
@@ -180,13 +191,13 @@ func (t *Trial) olderSound(view View, s *media.Source, sent []time.Time, asked t
 	if newest < 0 || len(view.Of(audio)) == 0 {
 		return
 	}
-	start := s.Of(video)[newest].Time
-	for _, f := range s.Of(audio) {
-		if webm.Hash(f.Payload) == view.Of(audio)[0].Hash && len(f.Payload) > 40 { // shorter ones may be alike
-			t.Expect(f.Time).To(gomega.BeNumerically(">=", start-5*time.Millisecond), "the time of the sound with which a viewer begins, whose key frame is at %v", start)
-			return
-		}
+	m, err := matched(view, s, audio)
+	if err != nil {
+		return // whether sound is right is not for this check
 	}
+	start := s.Of(video)[newest].Time
+	t.Expect(m.frames[0].Time).To(gomega.BeNumerically(">=", start-5*time.Millisecond),
+		"the time of the sound with which a viewer begins, whose key frame is at %v", start)
 }
 
 // maxGroup is how far back a key frame may lie with which a viewer starts.
@@ -200,6 +211,10 @@ func startsAfterOldKey(t *Trial) {
 	view := v.AwaitEnd(2*second + tolerance)
 	t.Expect(view.Of(video)).To(gomega.BeEmpty(), "pictures of a viewer that joins when the only key frame is 10.5 s old")
 }
+
+// jitter is by how much a publisher may be late before what a target puts in order, and holds no longer than it must, comes
+// too late for its place.
+const jitter = 10 * time.Millisecond
 
 func ordered(t *Trial, clip string) {
 	s := fixture(clip)
@@ -216,7 +231,10 @@ func ordered(t *Trial, clip string) {
 		}
 	}
 	if err := untouched(view, s, unannounced(s)); err != nil {
-		t.Fail("fixture %s: %v", clip, err)
+		if late := p.lateness(); late > jitter {
+			t.Overloaded("fixture %s: %v; but the suite sent up to %v late", clip, err, late)
+		}
+		t.FailUnlessHeld(jitter, "fixture %s: %v", clip, err)
 	}
 }
 
@@ -371,9 +389,7 @@ func absent(t *Trial) {
 // taken begins to publish to a session and sends nothing yet. The target has accepted it.
 func taken(t *Trial, s *media.Source) *Publisher {
 	p := t.Publish(t.ID(), s, expecting, headOnly, func(p *Publisher) { p.head = false })
-	p.await(tolerance, "100 Continue, which says that a publisher was accepted", func() bool {
-		return len(p.interim) > 0 || p.answered != nil || p.lost != nil
-	})
+	p.told()
 	t.Given.Expect(p.Interim()).To(gomega.Equal([]int{100}), "interim answers to a publisher that asks for 100 Continue")
 	return p
 }
@@ -508,7 +524,7 @@ func crossOrigin(t *Trial) {
 	conflict := t.Publish(p.ID, first(second)).Answer(tolerance)
 	answers["409 of PUT"] = conflict.Header
 	answers["404 of GET"] = t.Ask("GET", path(t.ID()), "Origin: https://example.org").Header
-	answers["400 of GET"] = t.Ask("GET", path("a%2Fb"), "Origin: https://example.org").Header
+	answers["400 of GET"] = t.Ask("GET", path(t.ID()+"%2F"), "Origin: https://example.org").Header
 	answers["405 of DELETE"] = t.Ask("DELETE", path(p.ID), "Origin: https://example.org").Header
 	for what, h := range answers {
 		t.Expect(h.Get("Access-Control-Allow-Origin")).To(gomega.Equal("*"), "Access-Control-Allow-Origin of the %s", what)

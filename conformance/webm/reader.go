@@ -74,6 +74,8 @@ type Reader struct {
 	Tracks []Track
 	Blocks []Block
 	Faults []Fault
+	// Each, if set, is called with each block and its payload, which is valid only during the call.
+	Each func(b Block, payload []byte)
 
 	pending []byte
 	offset  int64 // of pending's first byte
@@ -520,6 +522,9 @@ func (r *Reader) block(body []byte, isKey func(flags byte) bool) {
 	r.judgeOrder(r.clusterTime + int64(relative))
 	r.judgeStart(b)
 	r.Blocks = append(r.Blocks, b)
+	if r.Each != nil {
+		r.Each(b, payload)
+	}
 }
 
 func (r *Reader) track(number int) (Track, bool) {

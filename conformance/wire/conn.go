@@ -185,6 +185,12 @@ func (c *Conn) SetWriteDeadline(t time.Time) { c.net.SetWriteDeadline(t) }
 // Close closes the connection.
 func (c *Conn) Close() { c.net.Close() }
 
+// Hang ends this side of the connection in order; what the other side sends can still be read.
+func (c *Conn) Hang() {
+	c.Note("=", "sends no more")
+	c.tcp.CloseWrite()
+}
+
 // Reset breaks the connection off.
 func (c *Conn) Reset() {
 	c.Note("=", "resets the connection")

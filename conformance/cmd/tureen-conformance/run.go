@@ -210,7 +210,7 @@ func (c *runCommand) judge(a *app, t *target.Target, checks []*suite.Check) *rep
 		Started: time.Now(), Seed: c.Seed, Selection: strings.Join(append(slices.Clone(c.Requirement), c.Chapter...), ", "),
 	}
 	live := newConsole(a.stderr, len(checks))
-	run := &suite.Run{Target: t, Prefix: "conformance.", Lanes: c.Parallel, Seed: c.Seed, Done: live.done}
+	run := &suite.Run{Target: t, Prefix: "conformance.", Lanes: suite.NewLanes(c.Parallel), Seed: c.Seed, Done: live.done}
 	out := io.Discard
 	if c.Ginkgo {
 		out = a.stdout

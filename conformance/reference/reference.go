@@ -1,0 +1,47 @@
+// Package reference builds the reference implementation and starts it, with short times, for the suite's own tests. It knows
+// the implementation as a program with flags, and nothing more of it.
+package reference
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"tureen/conformance/target"
+)
+
+// Short times, so that nothing waits for a default of 10 s.
+const (
+	flags    = " --listen {addr} --idle 4s --grace 2s --budget 1s --drain 3s --log warn"
+	times    = "idle=4s,grace=2s,budget=1s,drain=3s"
+	features = "pacing,wait,resume,content-range"
+)
+
+// Start builds and starts the reference. It ends with the test.
+func Start(t testing.TB) *target.Target {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "tureen")
+	if out, err := exec.Command("go", "build", "-o", program, "tureen/impl/cmd/tureen").CombinedOutput(); err != nil {
+		t.Fatalf("building the reference: %v\n%s", err, out)
+	}
+	r := &target.Target{Name: "reference"}
+	var err error
+	if r.Features, err = target.ParseFeatures(features); err != nil {
+		t.Fatal(err)
+	}
+	if r.Times, err = target.DefaultTimes.ParseTimes(times); err != nil {
+		t.Fatal(err)
+	}
+	r.Start = func(ctx context.Context) (*target.Process, error) { return target.StartProcess(ctx, program+flags) }
+	r.StartSmall = func(ctx context.Context) (*target.Process, error) {
+		return target.StartProcess(ctx, program+flags+" --max-publishers 1 --max-viewers 2")
+	}
+	if r.Process, err = r.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Process.Stop(r.Times.Drain + 2*time.Second) })
+	r.Base = r.Process.Base
+	return r
+}
