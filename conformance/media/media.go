@@ -35,7 +35,7 @@ type Frame struct {
 // Source is a body to publish. Sources are shared: they must not be changed.
 type Source struct {
 	Name        string
-	File        string // below fixtures/clips; empty for a source that was put together
+	File        string // below fixtures/clips: the clip, or one much like it; empty: there is none
 	ContentType string
 	Pieces      []Piece
 	Tracks      []webm.Track // of video and audio, the first of each kind
@@ -221,8 +221,9 @@ func Cut(s *Source, from, to time.Duration) *Source {
 			frames = append(frames, f)
 		}
 	}
-	name := fmt.Sprintf("%s from %v to %v", s.Name, from, to)
-	return Compose(name, s.Tracks, Shift(frames, -frames[0].Time))
+	cut := Compose(fmt.Sprintf("%s from %v to %v", s.Name, from, to), s.Tracks, Shift(frames, -frames[0].Time))
+	cut.File = s.File
+	return cut
 }
 
 // Shift returns the frames with their times moved.
@@ -245,7 +246,9 @@ func Ordered(frames []Frame) []Frame {
 func Without(s *Source, kind string) *Source {
 	tracks := slices.DeleteFunc(slices.Clone(s.Tracks), func(t webm.Track) bool { return t.Kind == kind })
 	frames := slices.DeleteFunc(slices.Clone(s.Frames), func(f Frame) bool { return f.Kind == kind })
-	return Compose(s.Name+" without "+kind, tracks, frames)
+	rest := Compose(s.Name+" without "+kind, tracks, frames)
+	rest.File = s.File
+	return rest
 }
 
 // Dense returns a stream of real pictures at a rate that fills buffers, without sound: a source's key frames, each followed

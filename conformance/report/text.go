@@ -64,7 +64,8 @@ func (r *Report) writeGaps(w io.Writer) {
 		if s.Verdict != NotRun && s.Verdict != NotApplicable {
 			continue
 		}
-		reason, _, _ := strings.Cut(string(s.Verdict)+": "+s.Message, ";")
+		message, _, _ := strings.Cut(s.Message, "\n")
+		reason, _, _ := strings.Cut(string(s.Verdict)+": "+message, ";")
 		if by[reason] == nil {
 			reasons = append(reasons, reason)
 		}

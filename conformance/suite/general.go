@@ -108,11 +108,15 @@ func noRedirects(t *Trial) {
 	}
 }
 
-// answerOn reads the next answer on a connection, an interim one too.
+// answerOn reads the next answer on a connection; of interim ones only 100 Continue is one here.
 func (t *Trial) answerOn(c *wire.Conn) *wire.Response {
-	r, err := c.ReadResponse()
-	if err != nil {
-		t.Fail("no answer: %v", err)
+	for {
+		r, err := c.ReadResponse()
+		if err != nil {
+			t.Fail("no answer: %v", err)
+		}
+		if r.Status >= 200 || r.Status == http.StatusContinue {
+			return r
+		}
 	}
-	return r
 }

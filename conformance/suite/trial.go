@@ -32,6 +32,7 @@ type Trial struct {
 	ctx     context.Context
 	check   *Check
 	run     *Run
+	number  int // of attempts
 	ids     int
 	began   time.Time
 	waited  time.Duration // tasks of this machine for a processor, when the check began
@@ -60,7 +61,7 @@ const attempts = 3
 // conduct runs a check and returns what became of it.
 func (r *Run) conduct(ctx context.Context, c *Check) report.Result {
 	for i := 1; ; i++ {
-		result, overloaded := r.attempt(ctx, c)
+		result, overloaded := r.attempt(ctx, c, i)
 		if !overloaded || i == attempts || ctx.Err() != nil {
 			r.temper(c, &result)
 			return result
@@ -69,11 +70,11 @@ func (r *Run) conduct(ctx context.Context, c *Check) report.Result {
 }
 
 // attempt runs a check once, and tells too whether the machine was too busy to give a verdict.
-func (r *Run) attempt(ctx context.Context, c *Check) (result report.Result, overloaded bool) {
+func (r *Run) attempt(ctx context.Context, c *Check, number int) (result report.Result, overloaded bool) {
 	ctx, cancel := context.WithTimeout(ctx, c.Limit)
 	defer cancel()
 	t := &Trial{
-		Target: r.Target, Times: r.Target.Times, Script: wire.NewTranscript(), ctx: ctx, check: c, run: r, began: time.Now(),
+		Target: r.Target, Times: r.Target.Times, Script: wire.NewTranscript(), ctx: ctx, check: c, run: r, number: number, began: time.Now(),
 		Rand: rand.New(rand.NewPCG(uint64(r.Seed), uint64(len(c.Text)))),
 	}
 	t.waited, t.pressed = cpuPressure()
@@ -176,7 +177,7 @@ func (t *Trial) Overloaded(format string, args ...any) {
 // ID returns a session id that nobody else uses.
 func (t *Trial) ID() string {
 	t.ids++
-	return fmt.Sprintf("%s%s.%s.%d.%d", t.run.Prefix, t.run.token, strings.ToLower(t.check.Requirement), t.check.Number, t.ids)
+	return fmt.Sprintf("%s%s.%s.%d.%d.%d", t.run.Prefix, t.run.token, strings.ToLower(t.check.Requirement), t.check.Number, t.number, t.ids)
 }
 
 // Dial connects to the target.
@@ -194,7 +195,7 @@ func (t *Trial) InTime(took, bound time.Duration, what string) {
 		return
 	}
 	held := t.run.noise.worst(time.Now().Add(-took), time.Now())
-	pressed := t.pressure() > tooBusy && took <= bound+min(bound, time.Second)
+	pressed := t.pressure() > tooBusy && took <= bound+max(min(bound, second), second/2)
 	if took-2*held <= bound || pressed {
 		t.Overloaded("%s took %v, %s", what, took.Round(time.Millisecond), t.busyness(held))
 	}

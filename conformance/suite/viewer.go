@@ -79,6 +79,9 @@ func (v *Viewer) signal() {
 // read reads the answer to its end.
 func (v *Viewer) read() {
 	r, err := v.conn.ReadResponse()
+	for err == nil && r.Status < 200 { // whatever is told before the answer
+		r, err = v.conn.ReadResponse()
+	}
 	if err != nil {
 		v.end(err)
 		return

@@ -155,39 +155,51 @@ const newness = 30 * time.Millisecond
 
 func startsAtNewest(t *Trial) {
 	p, viewers := joinAt(t)
-	pictures := p.Source.Of(video)
 	doubt := ""
 	for i, v := range viewers {
-		view := v.AwaitEnd(2 * tolerance)
-		blocks := view.Of(video)
-		if len(blocks) == 0 {
-			t.FailUnlessHeld(second/2, "a viewer that joins after %v gets no picture", moments[i])
+		what := fmt.Sprintf("a viewer that joins after %v", moments[i])
+		if d := t.startOf(p, v, v.AwaitEnd(2*tolerance), what); d != "" {
+			doubt = d
 		}
-		sent, newest, start := p.SentAt(), -1, -1
-		for n, f := range pictures {
-			if f.Key && sent[f.Piece].Before(v.Asked.Add(-newness)) {
-				newest = n
-			}
-			if webm.Hash(f.Payload) == blocks[0].Hash {
-				start = n
-			}
-		}
-		if start < newest {
-			ago := v.Asked.Sub(sent[pictures[newest].Piece])
-			doubt = fmt.Sprintf("a viewer that joins after %v begins with picture %d, when key frame %d had been sent %v ago", moments[i], start, newest, ago)
-			if ago > second/4 { // no machine is as slow as that
-				t.Fail("%s", doubt)
-			}
-		}
-		t.olderSound(view, p.Source, sent, v.Asked, newest)
 	}
 	if doubt != "" {
 		t.FailUnlessHeld(newness, "%s", doubt)
 	}
 }
 
+// certainly is how long ago a key frame must have been sent for it to have arrived on any machine.
+const certainly = second / 2
+
+// startOf judges with which picture a viewer begins. An older one is returned in words where a busy machine might excuse it.
+func (t *Trial) startOf(p *Publisher, v *Viewer, view View, what string) (doubt string) {
+	blocks := view.Of(video)
+	if len(blocks) == 0 {
+		t.FailUnlessHeld(certainly, "%s gets no picture", what)
+	}
+	pictures, sent := p.Source.Of(video), p.SentAt()
+	newest, start := -1, -1
+	for n, f := range pictures {
+		if f.Key && f.Piece < len(sent) && sent[f.Piece].Before(v.Asked.Add(-newness)) {
+			newest = n
+		}
+		if webm.Hash(f.Payload) == blocks[0].Hash {
+			start = n
+		}
+	}
+	if start < newest {
+		ago := v.Asked.Sub(sent[pictures[newest].Piece])
+		doubt = fmt.Sprintf("%s begins with picture %d, when key frame %d had been sent %v ago", what, start, newest, ago)
+		if ago > certainly {
+			t.Fail("%s", doubt)
+		}
+		return doubt
+	}
+	t.olderSound(view, p.Source, newest)
+	return ""
+}
+
 // olderSound fails when a viewer gets sound of before the key frame that it may start with.
-func (t *Trial) olderSound(view View, s *media.Source, sent []time.Time, asked time.Time, newest int) {
+func (t *Trial) olderSound(view View, s *media.Source, newest int) {
 	if newest < 0 || len(view.Of(audio)) == 0 {
 		return
 	}
