@@ -25,5 +25,5 @@ type Fault struct {
 
 // All returns every fault.
 func All() []*Fault {
-	return slices.Concat(generalFaults, ingestFaults, watchFaults, formatFaults, reconnectFaults, serviceFaults)
+	return slices.Concat(generalFaults, ingestFaults, watchFaults, formatFaults, reconnectFaults, apiFaults, tokenFaults, serviceFaults)
 }

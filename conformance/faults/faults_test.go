@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -32,14 +33,20 @@ const longCheck = 30 * time.Second
 func start(t *testing.T, faults []*Fault) *target.Target {
 	t.Helper()
 	good := reference.Start(t)
-	proxy, err := Start(good.Base.Host, faults)
+	faulty := *good
+	faulty.Base, faulty.Token = before(t, good.Base, faults), before(t, good.Token, faults)
+	return &faulty
+}
+
+// before starts a faulty proxy before an implementation.
+func before(t *testing.T, base *url.URL, faults []*Fault) *url.URL {
+	t.Helper()
+	proxy, err := Start(base.Host, faults)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Close)
-	faulty := *good
-	faulty.Base = proxy.Base
-	return &faulty
+	return proxy.Base
 }
 
 // TestFaults: of each fault, the check of its requirement fails for its reason, and no other but its consequences.

@@ -277,7 +277,9 @@ func (x *exchange) onBreak(f func()) {
 var serviceFaults = []*Fault{
 	{Name: "api-7-no-allow", Requirement: "API-7", Reason: "Allow of the 405", answer: header(405, "Allow", "", every)},
 	{Name: "api-7-partial-allow", Requirement: "API-7", Reason: "Allow of the 405", answer: header(405, "Allow", "GET, HEAD, PUT", every)},
-	{Name: "api-7-method", Requirement: "API-7", Reason: "the status of PATCH", answer: status(405, 501, asked("PATCH"))},
+	{Name: "api-7-method", Requirement: "API-7", Reason: "the status of PATCH", answer: status(405, 501, func(x *exchange) bool {
+		return x.head.method() == "PATCH" && strings.HasPrefix(x.head.path(), "/stream/")
+	})},
 	{Name: "api-7-unknown", Requirement: "API-7", Reason: "the status of GET", answer: func(x *exchange, r *reply) {
 		if r.head.status() == 404 && strings.HasPrefix(x.head.path(), "/streams/") && x.head.method() == "GET" {
 			r.head.setStatus(400)

@@ -29,6 +29,7 @@ type Proxy struct {
 
 	mu       sync.Mutex // guards what follows
 	sessions map[string]*session
+	revoked  string // the session whose tokens were revoked last
 }
 
 // session is what a fault remembers of one session.
@@ -150,7 +151,9 @@ func (p *Proxy) accept() {
 // serve carries one client's connection.
 func (p *Proxy) serve(client *net.TCPConn) {
 	defer client.Close()
-	up, err := upstreamDialer.Dial("tcp", p.upstream)
+	dialer := upstreamDialer
+	dialer.LocalAddr = &net.TCPAddr{IP: client.RemoteAddr().(*net.TCPAddr).IP} // who calls matters
+	up, err := dialer.Dial("tcp", p.upstream)
 	if err != nil {
 		return
 	}
@@ -248,16 +251,10 @@ func reset(c *net.TCPConn) {
 // begin finds a request's fault and session.
 func (p *Proxy) begin(client, server *net.TCPConn, h head) *exchange {
 	x := &exchange{proxy: p, client: client, server: server, head: h}
-	path, _, _ := strings.Cut(h.path(), "?")
-	if plain, err := url.PathUnescape(path); err == nil {
-		path = plain
-	}
-	before, after, found := strings.Cut(path, "~")
-	if !found {
+	name, id := faultOf(h)
+	if name == "" {
 		return x
 	}
-	name := before[strings.LastIndexByte(before, '/')+1:]
-	id := name + "~" + after
 	x.fault = p.faults[name]
 	p.mu.Lock()
 	s := p.sessions[id]
@@ -282,6 +279,27 @@ func (p *Proxy) begin(client, server *net.TCPConn, h head) *exchange {
 		s.open = append(s.open, x)
 	}
 	return x
+}
+
+// faultOf finds a fault's name and the session in a request: in its path, its query or, where it is about no session, in its
+// User-Agent.
+func faultOf(h head) (name, id string) {
+	path := h.path()
+	if plain, err := url.PathUnescape(path); err == nil {
+		path = plain
+	}
+	for _, text := range []string{path, h.get("User-Agent")} {
+		before, after, found := strings.Cut(text, "~")
+		if !found {
+			continue
+		}
+		name = before[strings.LastIndexAny(before, "/=(")+1:]
+		if end := strings.IndexAny(after, "&)"); end >= 0 {
+			after = after[:end]
+		}
+		return name, name + "~" + after
+	}
+	return "", ""
 }
 
 // upload passes a request's body on. The error says that no request follows.

@@ -16,7 +16,7 @@ import (
 const (
 	flags    = " --listen {addr} --idle 4s --grace 2s --budget 1s --drain 3s --log warn"
 	times    = "idle=4s,grace=2s,budget=1s,drain=3s"
-	features = "pacing,wait,resume,content-range"
+	features = "pacing,wait,resume,content-range,transcode,rtp-udp,token-server,input-types,token-expiry,publish-key"
 )
 
 // Start builds and starts the reference. It ends with the test.
@@ -38,10 +38,19 @@ func Start(t testing.TB) *target.Target {
 	r.StartSmall = func(ctx context.Context) (*target.Process, error) {
 		return target.StartProcess(ctx, program+flags+" --max-publishers 1 --max-viewers 2")
 	}
-	if r.Process, err = r.Start(t.Context()); err != nil {
+	r.Process = run(t, program+flags)
+	r.TokenProcess = run(t, program+flags+" --token-server=127.0.0.1/32")
+	r.Base, r.Token = r.Process.Base, r.TokenProcess.Base
+	return r
+}
+
+// run starts a command that ends with the test.
+func run(t testing.TB, command string) *target.Process {
+	t.Helper()
+	p, err := target.StartProcess(t.Context(), command)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Process.Stop(r.Times.Drain + 2*time.Second) })
-	r.Base = r.Process.Base
-	return r
+	t.Cleanup(func() { p.Stop(5 * time.Second) })
+	return p
 }

@@ -44,7 +44,7 @@ func reconnect(check declare) {
 func otherSound() *media.Source { return media.Document("ebml-two-documents-other", 1) }
 
 func comesAgain(t *Trial) {
-	p, v := t.Live(first(4 * second))
+	p, v := t.Live(first(7 * second))
 	for _, at := range []time.Duration{1700, 2700, 3600} {
 		v.Leave()
 		p.AwaitSent(at * time.Millisecond)

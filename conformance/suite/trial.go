@@ -77,6 +77,7 @@ func (r *Run) attempt(ctx context.Context, c *Check, number int) (result report.
 		Target: r.Target, Times: r.Target.Times, Script: wire.NewTranscript(), ctx: ctx, check: c, run: r, number: number, began: time.Now(),
 		Rand: rand.New(rand.NewPCG(uint64(r.Seed), uint64(len(c.Text)))),
 	}
+	t.Script.Agent = fmt.Sprintf("tureen-conformance (%s%s.%d)", r.Prefix, strings.ToLower(c.Requirement), c.Number) // a line in the target's log tells why
 	t.waited, t.pressed = cpuPressure()
 	t.Gomega = gomega.NewGomega(func(message string, _ ...int) { panic(outcome{verdict: report.Fail, message: message}) })
 	t.Given = gomega.NewGomega(func(message string, _ ...int) {

@@ -96,7 +96,11 @@ type Target struct {
 	Name     string // as reports name it
 	Version  string // what it says of itself; empty where it says nothing
 
-	Process *Process // nil for one that somebody else runs
+	// Token is the address of the configuration with a token server; nil where there is none.
+	Token *url.URL
+
+	Process      *Process // nil for one that somebody else runs
+	TokenProcess *Process // likewise of Token
 	// Start starts another instance of the same kind, which is the caller's; nil where nobody can.
 	Start func(context.Context) (*Process, error)
 	// StartSmall starts one that takes a single publisher and two viewers; nil where nobody said how.

@@ -45,6 +45,11 @@ func ReceiveBuffer(bytes int) Option {
 	}
 }
 
+// From makes a connection from an address of this machine's.
+func From(address string) Option {
+	return func(d *net.Dialer) { d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(address)} }
+}
+
 // Dial connects to the host of base, by TLS where its scheme is https.
 func Dial(ctx context.Context, base *url.URL, script *Transcript, options ...Option) (*Conn, error) {
 	var dialer net.Dialer
@@ -94,7 +99,7 @@ func (c *Conn) Send(r Request) error {
 		proto = "HTTP/1.1"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\nUser-Agent: tureen-conformance\r\n", r.Method, r.Path, proto, c.base.Host)
+	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\nUser-Agent: %s\r\n", r.Method, r.Path, proto, c.base.Host, c.script.Agent)
 	for _, f := range r.Fields {
 		b.WriteString(f + "\r\n")
 	}

@@ -23,6 +23,8 @@ type Event struct {
 
 // Transcript is what went over a check's connections. Its methods may be called at the same time.
 type Transcript struct {
+	Agent string // the User-Agent of its requests
+
 	began time.Time
 
 	mu     sync.Mutex // guards what follows
@@ -33,7 +35,7 @@ type Transcript struct {
 }
 
 // NewTranscript begins a transcript now.
-func NewTranscript() *Transcript { return &Transcript{began: time.Now()} }
+func NewTranscript() *Transcript { return &Transcript{Agent: "tureen-conformance", began: time.Now()} }
 
 // Since is the time of a moment on the transcript's clock.
 func (t *Transcript) Since(at time.Time) time.Duration { return at.Sub(t.began) }

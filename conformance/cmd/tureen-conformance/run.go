@@ -23,9 +23,11 @@ import (
 
 // runCommand judges a target.
 type runCommand struct {
-	Target    string `help:"Judge the implementation that answers at this URL." placeholder:"URL" xor:"target"`
-	Exec      string `help:"Start this command, in which {addr} stands for the address to listen on, and stop it at the end. It is started again where a check has to stop it." placeholder:"COMMAND" xor:"target"`
-	SmallExec string `help:"A command that starts it so that it takes one publisher and two viewers at most (SRV-4)." placeholder:"COMMAND"`
+	Target      string `help:"Judge the implementation that answers at this URL." placeholder:"URL" xor:"target"`
+	Exec        string `help:"Start this command, in which {addr} stands for the address to listen on, and stop it at the end. It is started again where a check has to stop it." placeholder:"COMMAND" xor:"target"`
+	TokenTarget string `help:"With --target: the same implementation in the mode in which sessions need tokens; this machine has to be its token server. Otherwise what needs it isn't run." placeholder:"URL"`
+	TokenExec   string `help:"With --exec: the command that starts it in that mode; otherwise --exec's with --token-server=127.0.0.1/32 added." placeholder:"COMMAND"`
+	SmallExec   string `help:"A command that starts it so that it takes one publisher and two viewers at most (SRV-4)." placeholder:"COMMAND"`
 
 	Features    string   `help:"The optional features it has, with commas; none or all. Otherwise what it tells itself (API-9) counts; where it tells nothing, checks of optional features only probe." placeholder:"LIST"`
 	Times       string   `help:"Its times where they aren't the defaults and it doesn't tell them: idle=10s,grace=10s,budget=3s,drain=5s." placeholder:"LIST"`
@@ -128,11 +130,16 @@ func (c *runCommand) open(ctx context.Context) (*target.Target, error) {
 	t := &target.Target{Times: target.DefaultTimes}
 	switch {
 	case c.Target != "":
-		base, err := target.ParseURL(c.Target)
-		if err != nil {
+		var err error
+		if t.Base, err = target.ParseURL(c.Target); err != nil {
 			return nil, err
 		}
-		t.Base, t.Name = base, c.Target
+		if c.TokenTarget != "" {
+			if t.Token, err = target.ParseURL(c.TokenTarget); err != nil {
+				return nil, err
+			}
+		}
+		t.Name = c.Target
 	case c.Exec != "":
 		t.Name = c.Exec
 	default:
@@ -161,7 +168,31 @@ func (c *runCommand) open(ctx context.Context) (*target.Target, error) {
 		return nil, err
 	}
 	given(t)
+	if err := c.openTokens(ctx, t); err != nil {
+		c.close(t)
+		return nil, err
+	}
 	return t, nil
+}
+
+// openTokens starts the target in its other mode too, where it has one.
+func (c *runCommand) openTokens(ctx context.Context, t *target.Target) error {
+	if c.Exec == "" || c.TokenExec == "" && t.Features.Known && !t.Features.Has("token-server") {
+		return nil
+	}
+	command := c.TokenExec
+	if command == "" {
+		command = c.Exec + " --token-server=127.0.0.1/32"
+	}
+	p, err := target.StartProcess(ctx, command)
+	if err != nil && c.TokenExec == "" && !t.Features.Known {
+		return nil // it never said that it could
+	}
+	if err != nil {
+		return fmt.Errorf("with a token server: %w", err)
+	}
+	t.TokenProcess, t.Token = p, p.Base
+	return nil
 }
 
 // declared reads what was said of the target, which goes before what it says of itself.
@@ -193,8 +224,10 @@ func (c *runCommand) declared(t *target.Target) (func(*target.Target), error) {
 
 // close stops a target that was started.
 func (c *runCommand) close(t *target.Target) {
-	if t.Process != nil {
-		t.Process.Stop(t.Times.Drain + 2*time.Second)
+	for _, p := range []*target.Process{t.Process, t.TokenProcess} {
+		if p != nil {
+			p.Stop(t.Times.Drain + 2*time.Second)
+		}
 	}
 }
 
@@ -228,9 +261,12 @@ func (failer) Fail() {}
 
 // conclude looks at how the target stands after the checks, and stops it.
 func (c *runCommand) conclude(ctx context.Context, t *target.Target, r *report.Report) {
-	if t.Process != nil {
-		if err := t.Process.Crashed(); err != nil {
-			r.Checks = append(r.Checks, crashed(err, t.Process.Log()))
+	for _, p := range []*target.Process{t.Process, t.TokenProcess} {
+		if p == nil {
+			continue
+		}
+		if err := p.Crashed(); err != nil {
+			r.Checks = append(r.Checks, crashed(err, p.Log()))
 		}
 	}
 	switch {
