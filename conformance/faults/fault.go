@@ -21,9 +21,10 @@ type Fault struct {
 	answer  func(x *exchange, r *reply)                   // any final answer; of a stream its head alone
 	media   func(m *mux)                                  // a stream, written anew
 	stream  func(x *exchange, in *bufio.Reader)           // a stream's bytes
+	alone   func(*net.TCPConn)                            // answers when the implementation has gone
 }
 
 // All returns every fault.
 func All() []*Fault {
-	return slices.Concat(generalFaults, ingestFaults, watchFaults, formatFaults, reconnectFaults, apiFaults, tokenFaults, serviceFaults)
+	return slices.Concat(generalFaults, ingestFaults, watchFaults, formatFaults, reconnectFaults, apiFaults, tokenFaults, serviceFaults, processFaults)
 }

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -35,6 +36,17 @@ func start(t *testing.T, faults []*Fault) *target.Target {
 	good := reference.Start(t)
 	faulty := *good
 	faulty.Base, faulty.Token = before(t, good.Base, faults), before(t, good.Token, faults)
+	// Instances that checks start for themselves have a proxy of their own.
+	behind := func(start func(context.Context) (*target.Process, error)) func(context.Context) (*target.Process, error) {
+		return func(ctx context.Context) (*target.Process, error) {
+			p, err := start(ctx)
+			if err == nil {
+				p.Base = before(t, p.Base, faults)
+			}
+			return p, err
+		}
+	}
+	faulty.Start, faulty.StartSmall = behind(good.Start), behind(good.StartSmall)
 	return &faulty
 }
 

@@ -298,9 +298,8 @@ var serviceFaults = []*Fault{
 		}
 	}},
 	{Name: "api-8-head", Requirement: "API-8", Reason: "Content-Type of the 404 to HEAD", answer: header(404, "Content-Type", "text/html", asked("HEAD"))},
-	{Name: "srv-1-neighbour", Requirement: "SRV-1", Reason: "a session beside hostile ones", media: func(m *mux) {
-		loseOnce(webm.Audio, func(m *mux) bool { return m.of[webm.Audio] == 100 })(m)
-	}},
+	{Name: "srv-1-neighbour", Requirement: "SRV-1", Reason: "a session beside hostile ones", media: within("SRV-1", loseOnce(
+		webm.Audio, func(m *mux) bool { return m.of[webm.Audio] == 100 }))},
 	{Name: "srv-1-hangs", Requirement: "SRV-1", Reason: "an answer to, or the end of", upload: func(x *exchange, server io.Writer) io.Writer {
 		if !strings.Contains(x.head.path(), ".srv-1.") {
 			return server
@@ -312,10 +311,28 @@ var serviceFaults = []*Fault{
 		}}
 	}, answer: func(x *exchange, r *reply) {
 		if x.session != nil && x.marked() {
-			time.Sleep(12 * time.Second)
+			time.Sleep(18 * time.Second)
 			r.dropped = true
 		}
 	}},
+}
+
+// processFaults are of targets that the suite starts and stops itself.
+var processFaults = []*Fault{
+	{Name: patientFault, Requirement: "SRV-2", Reason: "giving up a head that isn't finished took"},
+	{Name: "srv-2-huge", Requirement: "SRV-2", Reason: "the status of a head of 256 KiB", answer: status(431, 404, every)},
+	{Name: "srv-3-status", Requirement: "SRV-3", Reason: "the status of a publisher", answer: status(503, 500, func(x *exchange) bool {
+		return publishing(x) && strings.Contains(x.head.path(), ".srv-3.")
+	})},
+	{Name: "srv-3-cut", Requirement: "SRV-3", Reason: "the viewer's body ends cleanly", media: within("SRV-3", atEnd(func(io.Writer, *mux) bool { return false }))},
+	{Name: "srv-3-newcomers", Requirement: "SRV-3", Reason: "while the target drains", alone: refuse(404), answer: status(503, 404, every), Also: []string{"SRV-4"}},
+	{Name: "srv-4-status", Requirement: "SRV-4", Reason: "the status of a", answer: status(503, 429, func(x *exchange) bool { return strings.Contains(x.head.path(), ".srv-4.") })},
+	{Name: "srv-4-no-retry-after", Requirement: "SRV-4", Reason: "Retry-After of the 503", Also: []string{"SRV-3"}, answer: header(503, "Retry-After", "", every)},
+	{Name: "srv-4-degrades", Requirement: "SRV-4", Reason: "a viewer who was there before", media: within("SRV-4", loseOnce(webm.Audio, func(m *mux) bool {
+		m.x.session.mu.Lock()
+		defer m.x.session.mu.Unlock()
+		return m.x.session.viewers > 2 && m.x.viewer == 1 && m.of[webm.Audio] > 60
+	}))},
 }
 
 // harmless change what the specification leaves open.

@@ -6,6 +6,7 @@ package faults
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -155,6 +157,7 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	dialer.LocalAddr = &net.TCPAddr{IP: client.RemoteAddr().(*net.TCPAddr).IP} // who calls matters
 	up, err := dialer.Dial("tcp", p.upstream)
 	if err != nil {
+		p.alone(client)
 		return
 	}
 	server := up.(*net.TCPConn)
@@ -162,12 +165,17 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	client.SetWriteBuffer(kernelBuffer)
 	heads := make(chan *exchange, 16)
 	gone := make(chan struct{})
+	var holds atomic.Bool // the connection is the client's to end
 	go func() {
 		defer close(gone)
 		defer close(heads)
-		p.requests(client, server, heads)
+		p.requests(client, server, heads, &holds)
 	}()
 	p.answers(client, server, heads)
+	if holds.Load() {
+		<-gone
+		return
+	}
 	// As the implementation behind does it: the status must be readable while the client still sends.
 	client.CloseWrite()
 	linger := time.NewTimer(300 * time.Millisecond)
@@ -175,6 +183,17 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	select {
 	case <-gone:
 	case <-linger.C:
+	}
+}
+
+// alone answers in the stead of an implementation that isn't there any more, for a fault that does so.
+func (p *Proxy) alone(client *net.TCPConn) {
+	h, _, err := readHead(bufio.NewReader(client))
+	if err != nil {
+		return
+	}
+	if x := p.begin(client, nil, h); x.fault != nil && x.fault.alone != nil {
+		x.fault.alone(client)
 	}
 }
 
@@ -190,9 +209,18 @@ var upstreamDialer = net.Dialer{Control: func(_, _ string, raw syscall.RawConn) 
 	return errors.Join(err, failed)
 }}
 
+// patientFault is one that shows before a request's head is complete.
+const patientFault = "srv-2-patient"
+
 // requests passes on what the client sends.
-func (p *Proxy) requests(client, server *net.TCPConn, heads chan<- *exchange) {
+func (p *Proxy) requests(client, server *net.TCPConn, heads chan<- *exchange, holds *atomic.Bool) {
 	in := bufio.NewReaderSize(client, 64<<10)
+	in.Peek(1)
+	if begun, _ := in.Peek(in.Buffered()); bytes.Contains(begun, []byte("/"+patientFault+"~")) {
+		holds.Store(true)
+		io.Copy(io.Discard, in)
+		return
+	}
 	for {
 		h, raw, err := readHead(in)
 		switch {
