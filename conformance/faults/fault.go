@@ -26,5 +26,5 @@ type Fault struct {
 
 // All returns every fault.
 func All() []*Fault {
-	return slices.Concat(generalFaults, ingestFaults, watchFaults, formatFaults, reconnectFaults, apiFaults, tokenFaults, serviceFaults, processFaults)
+	return slices.Concat(generalFaults, ingestFaults, watchFaults, formatFaults, reconnectFaults, apiFaults, tokenFaults, serviceFaults, processFaults, transcodingFaults)
 }

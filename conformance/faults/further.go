@@ -335,6 +335,41 @@ var processFaults = []*Fault{
 	}))},
 }
 
+// size is how webm.Head codes the size of the clip that is transcoded.
+var size = []byte{0xB0, 0x82, 0x02, 0x80, 0xBA, 0x82, 0x01, 0x68}
+
+var transcodingFaults = []*Fault{
+	{Name: "ing-8-flv", Requirement: "ING-8", Reason: "the status; it said", upload: refuses(415, 'F', 'L', 'V', 1)},
+	{Name: "ing-8-silent", Requirement: "ING-8", Reason: "blocks of audio", media: within("ING-8", drop(func(_ *mux, f frame) bool { return f.kind == webm.Audio }))},
+	{Name: "ing-8-ends", Requirement: "ING-8", Reason: "the time that the blocks of", media: within("ING-8", drop(func(_ *mux, f frame) bool { return f.time > 2*time.Second }))},
+	{Name: "fmt-2-lost", Requirement: "FMT-2", Reason: "pictures", media: within("FMT-2", drop(func(m *mux, f frame) bool {
+		return f.kind == webm.Video && !f.key && m.of[f.kind]%3 != 0
+	}))},
+	{Name: "fmt-2-size", Requirement: "FMT-2", Reason: "the picture's size", media: within("FMT-2", rehead(1, size, []byte{0xB0, 0x82, 0x02, 0x80, 0xBA, 0x82, 0x01, 0x60}))},
+	{Name: "fmt-2-keys", Requirement: "FMT-2", Reason: "key frame", media: within("FMT-2", drop(func(m *mux, f frame) bool { return f.kind == webm.Video && f.key && m.of[f.kind] > 1 }))},
+	{Name: "fmt-2-drifts", Requirement: "FMT-2", Reason: "by how much pictures' times differ", media: within("FMT-2", func(m *mux) {
+		m.each = func(f frame) []frame {
+			f.time += f.time / 200
+			return []frame{f}
+		}
+	})},
+	{Name: "fmt-2-stale", Requirement: "FMT-2", Reason: "by how much pictures' times differ", media: within("FMT-2", func(m *mux) {
+		var first []byte
+		m.each = func(f frame) []frame {
+			if f.kind == webm.Video && f.key {
+				if first == nil {
+					first = f.payload
+				}
+				f.payload = first // the picture stands still
+			}
+			return []frame{f}
+		}
+	})},
+	{Name: "fmt-3-altered", Requirement: "FMT-3", Reason: "VP8 beside Opus passes bit by bit", media: within("FMT-3", alter(func(m *mux, f frame) bool {
+		return f.kind == webm.Video && m.of[f.kind] == 50
+	}))},
+}
+
 // harmless change what the specification leaves open.
 var harmless = []*Fault{
 	{Name: "harmless-fields", answer: func(x *exchange, r *reply) {

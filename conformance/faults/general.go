@@ -82,7 +82,7 @@ var generalFaults = []*Fault{
 	},
 	{
 		Name: "gen-3-slash", Requirement: "GEN-3", Reason: "was answered with 301",
-		request: always(func(_ *exchange, h *head) bool { return strings.HasSuffix(h.path(), "/") }, 301, "Location: /stream/x"),
+		request: always(func(_ *exchange, h *head) bool { return strings.HasSuffix(h.path(), "/") && len(h.path()) > 8 }, 301, "Location: /stream/x"),
 	},
 	{
 		Name: "gen-3-dots", Requirement: "GEN-3", Reason: "was answered with 308",

@@ -93,6 +93,33 @@ func Fixture(name string) *Source {
 	return s
 }
 
+// Encoded returns a fixture of any container as it is, each frame due at its own time. Its frames have no payloads: whoever
+// transcodes them makes others. For stamped video a frame's place among those of its kind, by time, is its stamp.
+func Encoded(name string) *Source {
+	clip, err := fixtures.Open(name)
+	if err != nil {
+		panic("conformance: " + err.Error()) // fixtures are part of the program
+	}
+	s := &Source{Name: name, File: clip.File, ContentType: clip.ContentType, Duration: clip.Duration}
+	kinds := make(map[int]string)
+	for _, t := range clip.Tracks {
+		if (t.Kind == webm.Video || t.Kind == webm.Audio) && !s.Has(t.Kind) {
+			kinds[t.Number] = t.Kind
+			width, height := t.Width, t.Height
+			if t.Rotation == 90 {
+				width, height = height, width
+			}
+			s.Tracks = append(s.Tracks, webm.Track{Number: t.Number, Kind: t.Kind, Width: width, Height: height, Channels: t.Channels})
+		}
+	}
+	packets := make([]index.Packet, len(clip.Frames))
+	for i, f := range clip.Frames {
+		packets[i] = index.Packet{Frame: f}
+	}
+	s.schedule(clip.Data, packets, kinds)
+	return s
+}
+
 // Document returns one of the EBML documents of a fixture that has several, counted from 0.
 func Document(name string, n int) *Source {
 	clip, err := fixtures.Open(name)

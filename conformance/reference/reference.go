@@ -4,6 +4,7 @@ package reference
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -16,14 +17,27 @@ import (
 const (
 	flags    = " --listen {addr} --idle 4s --grace 2s --budget 1s --drain 3s --log warn"
 	times    = "idle=4s,grace=2s,budget=1s,drain=3s"
-	features = "pacing,wait,resume,content-range,transcode,rtp-udp,token-server,input-types,token-expiry,publish-key"
+	features = "pacing,wait,resume,content-range,rtp-udp,token-server,input-types,token-expiry,publish-key"
 )
 
 // Start builds and starts the reference. It ends with the test.
 func Start(t testing.TB) *target.Target {
 	t.Helper()
+	return start(t, nil, flags+" --max-transcodes 40", features+",transcode")
+}
+
+// StartPassthrough starts the reference without its transcoder, which is much less work for the machine.
+func StartPassthrough(t testing.TB) *target.Target {
+	t.Helper()
+	return start(t, []string{"CGO_ENABLED=0"}, flags, features)
+}
+
+func start(t testing.TB, environment []string, flags, features string) *target.Target {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "tureen")
-	if out, err := exec.Command("go", "build", "-o", program, "tureen/impl/cmd/tureen").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", program, "tureen/impl/cmd/tureen")
+	build.Env = append(os.Environ(), environment...)
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the reference: %v\n%s", err, out)
 	}
 	r := &target.Target{Name: "reference"}

@@ -35,7 +35,7 @@ type Check struct {
 // All returns every check in the order of SPEC.md's chapters. The slice is shared: it must not be changed.
 var All = sync.OnceValue(func() []*Check {
 	var all []*Check
-	for _, chapter := range []func(declare){general, ingest, watching, format, reconnect, api, tokenServer, service} {
+	for _, chapter := range []func(declare){general, ingest, watching, format, transcoding, reconnect, api, tokenServer, service} {
 		chapter(func(requirement, text string, body func(*Trial), options ...option) {
 			c := newCheck(requirement, text, body, options)
 			c.Number = len(all) + 1

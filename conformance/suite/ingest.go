@@ -429,7 +429,11 @@ func paced(t *Trial) {
 	zero := view.Blocks[0]
 	for _, b := range view.Blocks {
 		at, due := b.Arrived.Sub(zero.Arrived), b.Time-zero.Time
-		if early := due - at - at/500; early > second {
+		early := due - at - at/500
+		if early > second && early < second+second/4 { // which is what a first frame can be late on a busy machine
+			t.FailUnlessHeld(jitter, "the %s block of %v came %v after the first one, which is %v early", b.Kind, due, at, early)
+		}
+		if early > second {
 			t.Fail("the %s block of %v came %v after the first one, which is %v early", b.Kind, due, at.Round(time.Millisecond), early.Round(time.Millisecond))
 		}
 	}

@@ -18,7 +18,7 @@ import (
 type Run struct {
 	Target *target.Target
 	Prefix string // of all session ids; a faulty target may choose its fault by it
-	Lanes  Lanes  // how many checks run at once; nil: DefaultLanes
+	Lanes  *Lanes // how many checks run at once; nil: DefaultLanes
 	Seed   int64
 	// Done, if set, is called with each result as it comes, one at a time.
 	Done func(report.Result)
@@ -28,10 +28,15 @@ type Run struct {
 }
 
 // Lanes bound how many checks run at once, in one run or in several that share them.
-type Lanes chan struct{}
+type Lanes struct {
+	checks     chan struct{}
+	transcodes chan struct{} // for checks of transcoding besides
+}
 
-// NewLanes returns n lanes.
-func NewLanes(n int) Lanes { return make(Lanes, n) }
+// NewLanes returns n lanes, a few of them for checks of transcoding.
+func NewLanes(n int) *Lanes {
+	return &Lanes{checks: make(chan struct{}, n), transcodes: make(chan struct{}, atOnce)}
+}
 
 // DefaultLanes is how many checks run at once; they mostly wait.
 const DefaultLanes = 32
@@ -75,9 +80,9 @@ func (r *Run) work(ctx context.Context, jobs []*Job) {
 	var all sync.WaitGroup
 	var told sync.Mutex
 	for _, j := range jobs {
-		r.Lanes <- struct{}{}
+		r.Lanes.checks <- struct{}{}
 		all.Go(func() {
-			defer func() { <-r.Lanes }()
+			defer func() { <-r.Lanes.checks }()
 			defer close(j.done)
 			j.result = r.one(ctx, j.Check)
 			if r.Done != nil {
