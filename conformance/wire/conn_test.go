@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -133,4 +135,19 @@ func TestCurl(t *testing.T) {
 			t.Errorf("%s, want %s", got, test.want)
 		}
 	}
+}
+
+// FuzzBody: whatever comes as a chunked body, reading it ends, and yields no more than came.
+func FuzzBody(f *testing.F) {
+	for _, seed := range []string{"3\r\nabc\r\n0\r\n\r\n", "FFFFFFFFFFFFFFFF\r\n", "1;x\r\na\r\n0\r\nT: 1\r\n\r\n", "0\r\n", "\r\n\r\n", "-0\r\n\r\n"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := &Conn{in: bufio.NewReader(bytes.NewReader(data)), script: NewTranscript()}
+		body := c.Body(&Response{Status: 200, Header: http.Header{"Transfer-Encoding": {"chunked"}}}, "GET")
+		got, _ := io.ReadAll(body)
+		if len(got) > len(data) {
+			t.Errorf("%d bytes of %d", len(got), len(data))
+		}
+	})
 }

@@ -23,8 +23,9 @@ The target runs already (--target) or is started by the suite (--exec, which can
 the suite's own, with session ids of their own; a run leaves nothing behind.
 
 Examples:
-  tureen-conformance --target http://127.0.0.1:8000 --features pacing,wait,resume
-  tureen-conformance --exec 'tureen --listen {addr} --idle 4s --grace 2s --budget 1s' --times idle=4s,grace=2s,budget=1s
+  tureen-conformance --target http://127.0.0.1:8000
+  tureen-conformance --exec 'tureen --listen {addr} --idle 4s --grace 2s --budget 1s --drain 3s' --report-dir out
+  tureen-conformance --exec 'other -l {addr}' --times idle=5s,grace=3s --features pacing,resume
   tureen-conformance --target http://127.0.0.1:8000 --requirement WAT-3,ING --report-dir out
   tureen-conformance --list
   tureen-conformance diff before/report.json after/report.json
