@@ -491,7 +491,7 @@ var ingestFaults = []*Fault{
 			}
 		},
 	},
-	{Name: "ing-14-early", Requirement: "ING-14", Reason: "early", media: slowFirst(2400 * time.Millisecond)},
+	{Name: "ing-14-early", Requirement: "ING-14", Reason: "early", media: within("ING-14", slowFirst(2400*time.Millisecond))},
 	{
 		Name: "ing-14-holds-back", Requirement: "ING-14", Reason: "sent in haste after a stall",
 		media: func(m *mux) {

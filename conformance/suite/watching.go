@@ -218,10 +218,10 @@ const maxGroup = 10 * second
 func startsAfterOldKey(t *Trial) {
 	s := media.Stretched(fixture("ebml-gop-10s"), 11500*time.Millisecond)
 	p, _ := t.Live(s)
-	p.AwaitSent(maxGroup + 500*time.Millisecond)
+	p.AwaitSent(maxGroup + 1100*time.Millisecond)
 	v := t.Watch(p.ID)
 	view := v.AwaitEnd(2*second + tolerance)
-	t.Expect(view.Of(video)).To(gomega.BeEmpty(), "pictures of a viewer that joins when the only key frame is 10.5 s old")
+	t.Expect(view.Of(video)).To(gomega.BeEmpty(), "pictures of a viewer that joins when the only key frame is 11 s old")
 }
 
 // jitter is by how much a publisher may be late before what a target puts in order, and holds no longer than it must, comes
