@@ -424,7 +424,7 @@ var ingestFaults = []*Fault{
 	{
 		Name: "ing-10-early", Requirement: "ING-10", Reason: "the last frame's arrival",
 		media: holdsBack(func(w io.Writer, m *mux, held []frame) {
-			time.Sleep(700 * time.Millisecond)
+			time.Sleep(1300 * time.Millisecond)
 			m.sendAll(w, held)
 		}),
 	},

@@ -54,7 +54,7 @@ func (t *Trial) Join(id string) *Viewer {
 	patience := time.Now().Add(tolerance)
 	for {
 		v := t.Watch(id)
-		v.wait(time.Second, func(w View) bool { return v.response != nil || w.Over })
+		v.wait(time.Second, func(w View) bool { return w.Response != nil || w.Over })
 		v.mu.Lock()
 		absent := v.response != nil && v.response.Status == http.StatusNotFound
 		v.mu.Unlock()

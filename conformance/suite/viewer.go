@@ -159,13 +159,14 @@ func (v *Viewer) Leave() { v.conn.Reset() }
 
 // View is what a viewer has got so far.
 type View struct {
-	Tracks []webm.Track
-	Blocks []webm.Block
-	Faults []webm.Fault
-	Bytes  int64
-	Over   bool
-	Err    error // how it ended, once Over: io.EOF is clean
-	Ended  time.Time
+	Response *wire.Response // nil before its answer
+	Tracks   []webm.Track
+	Blocks   []webm.Block
+	Faults   []webm.Fault
+	Bytes    int64
+	Over     bool
+	Err      error // how it ended, once Over: io.EOF is clean
+	Ended    time.Time
 }
 
 // Clean reports whether the body has ended as a whole one.
@@ -192,7 +193,7 @@ func (v *Viewer) Now() View {
 func (v *Viewer) view() View {
 	r := v.reader
 	return View{
-		Tracks: r.Tracks, Blocks: r.Blocks[:len(r.Blocks):len(r.Blocks)], Faults: r.Faults[:len(r.Faults):len(r.Faults)],
+		Response: v.response, Tracks: r.Tracks, Blocks: r.Blocks[:len(r.Blocks):len(r.Blocks)], Faults: r.Faults[:len(r.Faults):len(r.Faults)],
 		Bytes: v.bytes, Over: !v.ended.IsZero(), Err: v.err, Ended: v.ended,
 	}
 }
@@ -241,7 +242,7 @@ func (w View) describe() string {
 
 // Answer waits for the head of the answer.
 func (v *Viewer) Answer(bound time.Duration) *wire.Response {
-	v.wait(bound, func(w View) bool { return w.Over || v.response != nil })
+	v.wait(bound, func(w View) bool { return w.Over || w.Response != nil })
 	v.mu.Lock()
 	response, err := v.response, v.err
 	v.mu.Unlock()

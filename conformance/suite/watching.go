@@ -461,7 +461,7 @@ func headNotHeld(t *Trial) {
 func prefersWaiting(t *Trial) {
 	s, id := first(second), t.ID()
 	v := t.Watch(id, with("Prefer: respond-async, wait=8"))
-	if view, ended := v.wait(400*time.Millisecond, func(w View) bool { return w.Over || v.response != nil }); ended {
+	if view, ended := v.wait(400*time.Millisecond, func(w View) bool { return w.Over || w.Response != nil }); ended {
 		t.Fail("a viewer with Prefer: wait=8 wasn't held: %v, %s", view.Err, v.Problem())
 	}
 	t.Publish(id, s).Accepted(s.Duration + tolerance)
