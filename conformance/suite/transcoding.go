@@ -37,9 +37,11 @@ func transcoding(check declare) {
 	}
 	check("ING-8", "an MP4 whose index comes last is accepted, or refused with 415 that names fast-start", func(t *Trial) {
 		defer t.transcodes()()
-		a := t.Publish(t.ID(), media.Encoded("mp4-moov-last"), flood).Answer(20 * second)
+		p := t.Publish(t.ID(), media.Encoded("mp4-moov-last"), flood)
+		a := p.Answer(20 * second)
 		t.hasCapacity(a)
 		if a.Status == http.StatusOK {
+			t.Expect(p.Accepted(second).Tracks).To(gomega.HaveLen(2), "tracks in the summary")
 			return
 		}
 		t.Expect(a.Status).To(gomega.Equal(415), "the status")
