@@ -85,3 +85,29 @@ LABEL org.opencontainers.image.title="tureen" \
       org.opencontainers.image.licenses="MIT"
 # The last, because it changes most: every layer takes seconds on an engine without a native diff.
 COPY --from=builder /out/tureen /usr/local/bin/tureen
+
+# suite-builder compiles the conformance suite, which needs nothing of the proxy. (Its name keeps ci/images from making an
+# image of it.)
+FROM golang:1.26-bookworm AS suite-builder
+WORKDIR /src
+ARG GOPROXY
+ARG GOSUMDB
+ARG GONOSUMDB
+ARG GONOPROXY
+ARG GOPRIVATE
+ENV CGO_ENABLED=0 GOFLAGS=-trimpath
+COPY go.mod go.sum ./
+RUN go build github.com/onsi/ginkgo/v2 github.com/onsi/gomega github.com/vbauerster/mpb/v8 github.com/alecthomas/kong \
+      gopkg.in/yaml.v3 net/http html/template
+COPY fixtures fixtures
+COPY conformance conformance
+RUN go build -ldflags='-s -w' -o /out/tureen-conformance ./conformance/cmd/tureen-conformance
+
+# conformance is the suite: one binary, and a folder for its reports. `docker run --rm --network host -v "$PWD/out:/out"
+# tureen-conformance --target URL --report-dir /out` judges a target.
+FROM debian:bookworm-slim AS conformance
+ENTRYPOINT ["tureen-conformance"]
+LABEL org.opencontainers.image.title="tureen-conformance" \
+      org.opencontainers.image.description="Judges live transcoding proxies by their specification" \
+      org.opencontainers.image.licenses="MIT"
+COPY --from=suite-builder /out/tureen-conformance /usr/local/bin/tureen-conformance
