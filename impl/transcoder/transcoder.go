@@ -23,6 +23,8 @@ var errAlone = errors.New("the proxy is gone")
 // those from one to out, and returns when the last is written or the proxy is
 // gone. The process must end then: GStreamer's threads may still run, or hang.
 func Run(in io.Reader, out io.Writer) error {
+	// The work is done in GStreamer's threads. With more than one processor Go
+	// spins in search of work at every frame, a seventh of what encoding costs.
 	runtime.GOMAXPROCS(1)
 	gst.Init(nil)
 	preload()
