@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"tureen/impl/lateness"
 	"tureen/impl/media"
 )
 
@@ -28,8 +29,6 @@ const (
 	// assumed is how far behind a track is taken to come before it has shown that
 	// it doesn't: an MPEG-TS bundles sound of 200 ms and more.
 	assumed = 300 * time.Millisecond
-	// memory is for how long a track that once came behind is waited for.
-	memory = 5 * time.Second
 	// back is a step of a track's times that is no reordering: it begins anew.
 	back = 500 * time.Millisecond
 )
@@ -67,7 +66,7 @@ type track struct {
 	newest  time.Duration // the newest frame's time
 	fed     time.Duration // how far its encoder has been fed
 	reached time.Duration // how far that has come
-	behind  behind
+	behind  lateness.Lateness
 	waiting []waiting
 	bytes   int // that wait
 }
@@ -99,8 +98,7 @@ func (q *Queue) Open(kind media.Kind) {
 	defer q.mu.Unlock()
 	t := &q.tracks[kind]
 	t.open = true
-	t.behind.turn(time.Now())
-	t.behind.before = max(t.behind.before, assumed)
+	t.behind.Assume(assumed, time.Now())
 }
 
 // Feed notes that a track's frames are under way up to that time, which isn't
@@ -119,7 +117,7 @@ func (q *Queue) Feed(kind media.Kind, to time.Duration) {
 // late notes by how much a track comes behind the other.
 func (t *track) late(by time.Duration, now time.Time) {
 	if by > 0 && by <= maxBehind {
-		t.behind.add(by, now)
+		t.behind.Note(by, now)
 	}
 }
 
@@ -285,40 +283,11 @@ func (t *track) patience(kind media.Kind, at time.Duration, now time.Time) time.
 	}
 	const jitter = 50 * time.Millisecond
 	longest := time.Duration(0)
-	if late := t.behind.get(now); late > 0 {
+	if late := t.behind.Lately(now); late > 0 {
 		longest = late + late/8 + jitter
 	}
 	if t.fed > t.reached {
 		longest = max(longest, underWay[kind])
 	}
 	return longest
-}
-
-// behind is how far behind the other track a track's frames have come lately:
-// the most of this span of memory and of the one before.
-type behind struct {
-	most, before time.Duration
-	since        time.Time
-}
-
-func (b *behind) add(d time.Duration, now time.Time) {
-	b.turn(now)
-	b.most = max(b.most, d)
-}
-
-func (b *behind) get(now time.Time) time.Duration {
-	b.turn(now)
-	return max(b.most, b.before)
-}
-
-func (b *behind) turn(now time.Time) {
-	span := now.Sub(b.since)
-	if span < memory {
-		return
-	}
-	b.before = b.most
-	if span >= 2*memory {
-		b.before = 0
-	}
-	b.most, b.since = 0, now
 }

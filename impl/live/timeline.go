@@ -3,6 +3,7 @@ package live
 import (
 	"time"
 
+	"tureen/impl/lateness"
 	"tureen/impl/media"
 )
 
@@ -22,8 +23,6 @@ const (
 	// jitter is how much longer than it should have to a frame waits for the
 	// other track's: a publisher's machine, or this one, may be busy.
 	jitter = 20 * time.Millisecond
-	// memory is how long a track that once came late is waited for.
-	memory = 5 * time.Second
 )
 
 // refill is how much faster than real time the schedule runs, so that a
@@ -51,7 +50,7 @@ type timeline struct {
 	segments int // so far
 	queues   [media.Kinds][]queued
 	ready    []timed
-	late     [media.Kinds]lateness
+	late     [media.Kinds]lateness.Lateness
 
 	clock    *clock        // the stream's
 	length   time.Duration // of the newest frame
@@ -413,7 +412,7 @@ func (t *timeline) enqueue(p placed, now time.Time) {
 		// The other track has its next frame under way: it is further on than
 		// its last one says.
 		since := min(now.Sub(s.came[other]), t.clock.lengths[other])
-		t.late[p.Kind].add(min(s.sent[other]+since-p.Time, maxGap), now)
+		t.late[p.Kind].Note(min(s.sent[other]+since-p.Time, maxGap), now)
 	}
 	s.follow(p.Frame)
 	s.seen[p.Kind], s.last[p.Kind], s.sent[p.Kind], s.came[p.Kind] = true, p.Time, p.Sent, now
@@ -480,7 +479,7 @@ func (t *timeline) inOrder(q *queued, now time.Time) bool {
 	if next := t.inbox[other]; len(next) > 0 { // it has come, and will be due
 		return next[0].segment != q.segment || next[0].Time >= q.Time
 	}
-	late := t.late[other].get(now)
+	late := t.late[other].Lately(now)
 	if late == 0 && q.Sent >= q.Time || max(q.sent[media.Video], q.sent[media.Audio]) > q.Time+late+jitter {
 		return true
 	}
@@ -493,7 +492,7 @@ func (t *timeline) inOrder(q *queued, now time.Time) bool {
 func (t *timeline) patience(q *queued, now time.Time) time.Time {
 	hold := max(0, min(q.Time-q.Sent, maxApart))
 	if !t.finished {
-		hold += t.late[otherKind(q.Kind)].get(now)
+		hold += t.late[otherKind(q.Kind)].Lately(now)
 	}
 	return q.came.Add(hold + hold/8 + jitter)
 }
@@ -570,33 +569,4 @@ func (c *clock) measure(f media.Frame, at time.Duration) {
 		step = min(step, before)
 	}
 	c.lengths[f.Kind] = step
-}
-
-// lateness is how far behind the other track a track's frames have come
-// lately: the most of this span of memory and of the one before.
-type lateness struct {
-	most, before time.Duration
-	since        time.Time
-}
-
-func (l *lateness) add(d time.Duration, now time.Time) {
-	l.turn(now)
-	l.most = max(l.most, d)
-}
-
-func (l *lateness) get(now time.Time) time.Duration {
-	l.turn(now)
-	return max(l.most, l.before)
-}
-
-func (l *lateness) turn(now time.Time) {
-	span := now.Sub(l.since)
-	if span < memory {
-		return
-	}
-	l.before = l.most
-	if span >= 2*memory {
-		l.before = 0
-	}
-	l.most, l.since = 0, now
 }

@@ -18,22 +18,28 @@ const MaxRelative = math.MaxInt16 * time.Millisecond
 // Header is what every body begins with: the EBML header, a Segment of unknown
 // size, Info and Tracks. Track i of tracks gets number i+1; no track is laced.
 func Header(tracks []media.Track) []byte {
-	ebml := appendUint(nil, idEBMLVersion, 1)
-	ebml = appendUint(ebml, idEBMLReadVer, 1)
-	ebml = appendUint(ebml, idEBMLMaxID, 4)
-	ebml = appendUint(ebml, idEBMLMaxSize, 8)
-	ebml = appendBytes(ebml, idDocType, []byte("webm"))
-	ebml = appendUint(ebml, idDocTypeVersion, 4)
-	ebml = appendUint(ebml, idDocTypeReadVer, 2) // 2 is the first with SimpleBlock
-
-	info := appendUint(nil, idTimestampScale, uint64(time.Millisecond))
-	info = appendBytes(info, idMuxingApp, []byte(app))
-	info = appendBytes(info, idWritingApp, []byte(app))
-
 	var entries []byte
 	for i, t := range tracks {
 		entries = appendBytes(entries, idTrackEntry, trackEntry(uint64(i+1), t))
 	}
+
+	return preamble("webm", time.Millisecond, entries)
+}
+
+// preamble begins a document of a type, whose times count in units of scale,
+// with track entries that have been written.
+func preamble(docType string, scale time.Duration, entries []byte) []byte {
+	ebml := appendUint(nil, idEBMLVersion, 1)
+	ebml = appendUint(ebml, idEBMLReadVer, 1)
+	ebml = appendUint(ebml, idEBMLMaxID, 4)
+	ebml = appendUint(ebml, idEBMLMaxSize, 8)
+	ebml = appendBytes(ebml, idDocType, []byte(docType))
+	ebml = appendUint(ebml, idDocTypeVersion, 4)
+	ebml = appendUint(ebml, idDocTypeReadVer, 2) // 2 is the first with SimpleBlock
+
+	info := appendUint(nil, idTimestampScale, uint64(scale))
+	info = appendBytes(info, idMuxingApp, []byte(app))
+	info = appendBytes(info, idWritingApp, []byte(app))
 
 	b := appendBytes(nil, idEBML, ebml)
 	b = appendUnknown(b, idSegment)

@@ -11,27 +11,12 @@ import (
 // for one who is to decode them. Their encodings are undone, and times are in
 // nanoseconds. What follows are AppendFrame's clusters.
 func Document(tracks []Track) []byte {
-	ebml := appendUint(nil, idEBMLVersion, 1)
-	ebml = appendUint(ebml, idEBMLReadVer, 1)
-	ebml = appendUint(ebml, idEBMLMaxID, 4)
-	ebml = appendUint(ebml, idEBMLMaxSize, 8)
-	ebml = appendBytes(ebml, idDocType, []byte("matroska"))
-	ebml = appendUint(ebml, idDocTypeVersion, 4)
-	ebml = appendUint(ebml, idDocTypeReadVer, 2)
-
-	info := appendUint(nil, idTimestampScale, uint64(time.Nanosecond))
-	info = appendBytes(info, idMuxingApp, []byte(app))
-	info = appendBytes(info, idWritingApp, []byte(app))
-
 	var entries []byte
 	for _, t := range tracks {
 		entries = appendBytes(entries, idTrackEntry, t.plain())
 	}
 
-	b := appendBytes(nil, idEBML, ebml)
-	b = appendUnknown(b, idSegment)
-	b = appendBytes(b, idInfo, info)
-	return appendBytes(b, idTracks, entries)
+	return preamble("matroska", time.Nanosecond, entries)
 }
 
 // plain is the track's entry with its encodings undone.
