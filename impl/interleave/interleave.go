@@ -53,6 +53,7 @@ type Queue struct {
 	room    *sync.Cond    // a frame has gone out, or none will any more
 	changed chan struct{} // capacity 1: there may be something to do
 	wrote   time.Time     // when the last frame had gone out
+	writing bool          // one is on its way out
 	err     error         // of write
 	tracks  [media.Kinds]track
 }
@@ -191,7 +192,7 @@ func (q *Queue) Finish(kind media.Kind) error {
 	t := &q.tracks[kind]
 	t.open = false
 	q.signal()
-	for q.err == nil && len(t.waiting) > 0 {
+	for q.err == nil && (len(t.waiting) > 0 || q.writing) {
 		q.room.Wait()
 	}
 	return q.err
@@ -234,7 +235,7 @@ func (q *Queue) Run(ctx context.Context) {
 func (q *Queue) note(err error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.wrote, q.err = time.Now(), err
+	q.wrote, q.err, q.writing = time.Now(), err, false
 	q.room.Broadcast()
 	return err
 }
@@ -266,6 +267,7 @@ func (q *Queue) next(now time.Time) (f *media.Frame, wait time.Duration) {
 		other.silent = true
 	}
 	t.pop()
+	q.writing = true
 	return &first.Frame, 0
 }
 
